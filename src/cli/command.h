@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// One command of the program: its words, its options, its function.
+#pragma once
+
+#include <boost/program_options.hpp>
+#include <string>
+#include <vector>
+
+#include "kamerton/comm/session.h"
+
+namespace kamerton::cli {
+
+namespace po = boost::program_options;
+
+struct Command {
+  std::string name;         ///< "train", "data show"
+  std::string summary;      ///< one line for the overview
+  std::string usage;        ///< "kamerton train RUN.yaml [--set KEY=VALUE]..."
+  std::string description;  ///< what it does, with examples that run as printed
+  bool needs_ranks = false;
+  void (*add_options)(po::options_description& options, po::positional_options_description& positional) = nullptr;
+  /// session is null for commands without ranks.
+  int (*run)(const po::variables_map& arguments, comm::Session* session) = nullptr;
+};
+
+/// All commands, in the order of the overview.
+const std::vector<Command>& commands();
+
+// One file each.
+Command train_command();
+Command eval_command();
+Command generate_command();
+Command chat_command();
+Command data_show_command();
+Command data_stats_command();
+Command data_verify_command();
+Command import_command();
+Command export_command();
+Command inspect_command();
+Command plan_command();
+Command doctor_command();
+Command version_command();
+
+/// The value of a required option; ErrorKind::Config with the usage when it is missing.
+std::string required(const po::variables_map& arguments, const std::string& name, const Command& command);
+/// The value, or `otherwise`.
+template <class T>
+T value_or(const po::variables_map& arguments, const std::string& name, T otherwise) {
+  return arguments.count(name) != 0 ? arguments[name].as<T>() : otherwise;
+}
+
+}  // namespace kamerton::cli

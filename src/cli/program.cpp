@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kamerton/cli/program.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <iostream>
+#include <sstream>
+
+#include "kamerton/config/load.h"
+#include "kamerton/core/error.h"
+
+#include "command.h"
+
+namespace kamerton::cli {
+namespace {
+
+using core::Error;
+using core::ErrorKind;
+
+std::string overview() {
+  std::string text = "kamerton: fine-tunes large language models on the machines you have\n\nUsage: kamerton COMMAND [ARGUMENTS]\n\nCommands:\n";
+  for (const Command& command : commands()) {
+    text += fmt::format("  {:<14} {}\n", command.name, command.summary);
+  }
+  return text +
+         "\n`kamerton COMMAND --help` shows a command's options and examples.\n"
+         "On several ranks: mpirun -np 2 kamerton train RUN.yaml, or launch/kamerton-run -n 2 -- train RUN.yaml\n";
+}
+
+std::string help_of(const Command& command, const po::options_description& options) {
+  std::ostringstream text;
+  text << command.summary << "\n\nUsage: " << command.usage << "\n\n" << command.description << "\n\n" << options;
+  return text.str();
+}
+
+Program say(std::string text, bool to_stderr, int code) {
+  return {false, [=](comm::Session*) {
+            std::fputs(text.c_str(), to_stderr ? stderr : stdout);
+            return code;
+          }};
+}
+
+/// The command that the first one or two words name, and how many words that took.
+std::pair<const Command*, int> find_command(const std::vector<std::string>& words) {
+  for (int count = 2; count >= 1; --count) {
+    if (static_cast<int>(words.size()) < count) {
+      continue;
+    }
+    const std::string name = count == 2 ? words[0] + " " + words[1] : words[0];
+    for (const Command& command : commands()) {
+      if (command.name == name) {
+        return {&command, count};
+      }
+    }
+  }
+  return {nullptr, 0};
+}
+
+Program unknown_command(const std::vector<std::string>& words) {
+  std::vector<std::string> names;
+  for (const Command& command : commands()) {
+    names.push_back(command.name);
+  }
+  std::string typed = words[0];
+  if (words.size() > 1 && words[0] == "data") {
+    typed += " " + words[1];
+  }
+  const std::string near = config::nearest(typed, names);
+  const core::Complaint complaint{.where = "cli",
+                                  .what = "no such command",
+                                  .got = "'" + typed + "'",
+                                  .allowed = fmt::format("{}", fmt::join(names, ", ")),
+                                  .hint = near.empty() ? "kamerton --help" : "kamerton " + near};
+  return say(core::to_text(complaint) + "\n", true, core::exit_code(ErrorKind::Config));
+}
+
+Program bind(const Command& command, const std::vector<std::string>& rest) {
+  po::options_description options("Options");
+  po::positional_options_description positional;
+  command.add_options(options, positional);
+  options.add_options()("help,h", "show this help");
+  po::variables_map arguments;
+  try {
+    po::store(po::command_line_parser(rest).options(options).positional(positional).run(), arguments);
+    if (arguments.count("help") != 0) {
+      return say(help_of(command, options), false, 0);
+    }
+    po::notify(arguments);
+  } catch (const po::unknown_option& error) {
+    std::vector<std::string> names;
+    for (const auto& option : options.options()) {
+      names.push_back("--" + option->long_name());
+    }
+    const std::string near = config::nearest(error.get_option_name(), names);
+    const core::Complaint complaint{.where = "cli." + command.name,
+                                    .what = "no such option",
+                                    .got = error.get_option_name(),
+                                    .allowed = fmt::format("{}", fmt::join(names, ", ")),
+                                    .hint = near.empty() ? "kamerton " + command.name + " --help" : near};
+    return say(core::to_text(complaint) + "\n", true, core::exit_code(ErrorKind::Config));
+  } catch (const po::error& error) {
+    return say(fmt::format("[cli.{}] {}; try kamerton {} --help\n", command.name, error.what(), command.name),
+               true,
+               core::exit_code(ErrorKind::Config));
+  }
+  return {command.needs_ranks, [&command, arguments](comm::Session* session) { return command.run(arguments, session); }};
+}
+
+}  // namespace
+
+const std::vector<Command>& commands() {
+  static const std::vector<Command> all = {train_command(),      eval_command(),       generate_command(),
+                                           chat_command(),       data_show_command(),  data_stats_command(),
+                                           data_verify_command(), import_command(),    export_command(),
+                                           inspect_command(),    plan_command(),       doctor_command(),
+                                           version_command()};
+  return all;
+}
+
+Program parse(int argc, char** argv) noexcept {
+  try {
+    std::vector<std::string> words(argv + 1, argv + argc);
+    if (words.empty() || words[0] == "--help" || words[0] == "-h" || words[0] == "help") {
+      return say(overview(), words.empty(), words.empty() ? core::exit_code(ErrorKind::Config) : 0);
+    }
+    if (words[0] == "--version") {
+      words[0] = "version";
+    }
+    const auto [command, used] = find_command(words);
+    if (command == nullptr) {
+      return unknown_command(words);
+    }
+    return bind(*command, {words.begin() + used, words.end()});
+  } catch (const std::exception& error) {
+    return say(fmt::format("[cli] {}\n", error.what()), true, core::exit_code(ErrorKind::Config));
+  }
+}
+
+int Program::run_alone() const noexcept {
+  try {
+    return body_(nullptr);
+  } catch (const std::exception& error) {
+    return report(error);
+  }
+}
+
+int report(const std::exception& error) noexcept {
+  std::fprintf(stderr, "kamerton: %s\n", error.what());
+  return core::exit_code(error);
+}
+
+std::string required(const po::variables_map& arguments, const std::string& name, const Command& command) {
+  if (arguments.count(name) == 0) {
+    throw Error(ErrorKind::Config,
+                {.where = "cli." + command.name, .what = "an argument is missing", .got = "no " + name, .hint = command.usage});
+  }
+  return arguments[name].as<std::string>();
+}
+
+}  // namespace kamerton::cli
