@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The program: find the command, start the ranks when it needs them, run it, end every rank on an error.
+// The program: find the command, start the ranks when it needs them, run it, end every rank on an
+// error.
 #include "kamerton/cli/program.h"
 #include "kamerton/comm/session.h"
 
 int main(int argc, char** argv) {
   using namespace kamerton;
-  const cli::Program program = cli::parse(argc, argv);  // bad arguments become a program that explains and returns 64
+  const cli::Program program =
+      cli::parse(argc, argv);  // bad arguments become a program that explains and returns 64
   if (!program.needs_ranks()) {
     return program.run_alone();
   }

@@ -2,9 +2,10 @@
 // One command of the program: its words, its options, its function.
 #pragma once
 
-#include <boost/program_options.hpp>
 #include <string>
 #include <vector>
+
+#include <boost/program_options.hpp>
 
 #include "kamerton/comm/session.h"
 
@@ -18,7 +19,8 @@ struct Command {
   std::string usage;        ///< "kamerton train RUN.yaml [--set KEY=VALUE]..."
   std::string description;  ///< what it does, with examples that run as printed
   bool needs_ranks = false;
-  void (*add_options)(po::options_description& options, po::positional_options_description& positional) = nullptr;
+  void (*add_options)(po::options_description& options,
+                      po::positional_options_description& positional) = nullptr;
   /// session is null for commands without ranks.
   int (*run)(const po::variables_map& arguments, comm::Session* session) = nullptr;
 };
@@ -42,7 +44,9 @@ Command doctor_command();
 Command version_command();
 
 /// The value of a required option; ErrorKind::Config with the usage when it is missing.
-std::string required(const po::variables_map& arguments, const std::string& name, const Command& command);
+std::string required(const po::variables_map& arguments,
+                     const std::string& name,
+                     const Command& command);
 /// The value, or `otherwise`.
 template <class T>
 T value_or(const po::variables_map& arguments, const std::string& name, T otherwise) {

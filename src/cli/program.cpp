@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kamerton/cli/program.h"
 
-#include <fmt/format.h>
-
 #include <cstdio>
 #include <iostream>
 #include <sstream>
+
+#include <fmt/format.h>
 
 #include "kamerton/config/load.h"
 #include "kamerton/core/error.h"
@@ -19,18 +19,23 @@ using core::Error;
 using core::ErrorKind;
 
 std::string overview() {
-  std::string text = "kamerton: fine-tunes large language models on the machines you have\n\nUsage: kamerton COMMAND [ARGUMENTS]\n\nCommands:\n";
+  std::string text =
+      "kamerton: fine-tunes large language models on the machines you have\n\nUsage: kamerton "
+      "COMMAND [ARGUMENTS]\n\nCommands:\n";
   for (const Command& command : commands()) {
     text += fmt::format("  {:<14} {}\n", command.name, command.summary);
   }
   return text +
          "\n`kamerton COMMAND --help` shows a command's options and examples.\n"
-         "On several ranks: mpirun -np 2 kamerton train RUN.yaml, or launch/kamerton-run -n 2 -- train RUN.yaml\n";
+         "On several ranks: mpirun -np 2 kamerton train RUN.yaml, or launch/kamerton-run -n 2 -- "
+         "train RUN.yaml\n";
 }
 
 std::string help_of(const Command& command, const po::options_description& options) {
   std::ostringstream text;
-  text << command.summary << "\n\nUsage: " << command.usage << "\n\n" << command.description << "\n\n" << options;
+  text << command.summary << "\n\nUsage: " << command.usage << "\n\n"
+       << command.description << "\n\n"
+       << options;
   return text.str();
 }
 
@@ -82,7 +87,8 @@ Program bind(const Command& command, const std::vector<std::string>& rest) {
   options.add_options()("help,h", "show this help");
   po::variables_map arguments;
   try {
-    po::store(po::command_line_parser(rest).options(options).positional(positional).run(), arguments);
+    po::store(po::command_line_parser(rest).options(options).positional(positional).run(),
+              arguments);
     if (arguments.count("help") != 0) {
       return say(help_of(command, options), false, 0);
     }
@@ -93,27 +99,40 @@ Program bind(const Command& command, const std::vector<std::string>& rest) {
       names.push_back("--" + option->long_name());
     }
     const std::string near = config::nearest(error.get_option_name(), names);
-    const core::Complaint complaint{.where = "cli." + command.name,
-                                    .what = "no such option",
-                                    .got = error.get_option_name(),
-                                    .allowed = fmt::format("{}", fmt::join(names, ", ")),
-                                    .hint = near.empty() ? "kamerton " + command.name + " --help" : near};
+    const core::Complaint complaint{
+        .where = "cli." + command.name,
+        .what = "no such option",
+        .got = error.get_option_name(),
+        .allowed = fmt::format("{}", fmt::join(names, ", ")),
+        .hint = near.empty() ? "kamerton " + command.name + " --help" : near};
     return say(core::to_text(complaint) + "\n", true, core::exit_code(ErrorKind::Config));
   } catch (const po::error& error) {
-    return say(fmt::format("[cli.{}] {}; try kamerton {} --help\n", command.name, error.what(), command.name),
-               true,
-               core::exit_code(ErrorKind::Config));
+    return say(
+        fmt::format(
+            "[cli.{}] {}; try kamerton {} --help\n", command.name, error.what(), command.name),
+        true,
+        core::exit_code(ErrorKind::Config));
   }
-  return {command.needs_ranks, [&command, arguments](comm::Session* session) { return command.run(arguments, session); }};
+  return {command.needs_ranks, [&command, arguments](comm::Session* session) {
+            return command.run(arguments, session);
+          }};
 }
 
 }  // namespace
 
 const std::vector<Command>& commands() {
-  static const std::vector<Command> all = {train_command(),      eval_command(),       generate_command(),
-                                           chat_command(),       data_show_command(),  data_stats_command(),
-                                           data_verify_command(), import_command(),    export_command(),
-                                           inspect_command(),    plan_command(),       doctor_command(),
+  static const std::vector<Command> all = {train_command(),
+                                           eval_command(),
+                                           generate_command(),
+                                           chat_command(),
+                                           data_show_command(),
+                                           data_stats_command(),
+                                           data_verify_command(),
+                                           import_command(),
+                                           export_command(),
+                                           inspect_command(),
+                                           plan_command(),
+                                           doctor_command(),
                                            version_command()};
   return all;
 }
@@ -150,10 +169,15 @@ int report(const std::exception& error) noexcept {
   return core::exit_code(error);
 }
 
-std::string required(const po::variables_map& arguments, const std::string& name, const Command& command) {
+std::string required(const po::variables_map& arguments,
+                     const std::string& name,
+                     const Command& command) {
   if (arguments.count(name) == 0) {
     throw Error(ErrorKind::Config,
-                {.where = "cli." + command.name, .what = "an argument is missing", .got = "no " + name, .hint = command.usage});
+                {.where = "cli." + command.name,
+                 .what = "an argument is missing",
+                 .got = "no " + name,
+                 .hint = command.usage});
   }
   return arguments[name].as<std::string>();
 }

@@ -12,7 +12,8 @@ namespace kamerton::cli {
 /// A command with its arguments bound, ready to run.
 class Program {
  public:
-  Program(bool needs_ranks, std::function<int(comm::Session*)> body) : needs_ranks_(needs_ranks), body_(std::move(body)) {}
+  Program(bool needs_ranks, std::function<int(comm::Session*)> body)
+      : needs_ranks_(needs_ranks), body_(std::move(body)) {}
 
   /// true: the command computes on all ranks of an MPI job.
   bool needs_ranks() const { return needs_ranks_; }
@@ -26,10 +27,12 @@ class Program {
   std::function<int(comm::Session*)> body_;
 };
 
-/// Never throws: wrong arguments become a Program that explains and returns 64; --help one that prints and returns 0.
+/// Never throws: wrong arguments become a Program that explains and returns 64; --help one that
+/// prints and returns 0.
 Program parse(int argc, char** argv) noexcept;
 
-/// What must happen before the first tensor: the caching allocator, the GPU plug-in (ATen caches its CUDA hooks).
+/// What must happen before the first tensor: the caching allocator, the GPU plug-in (ATen caches
+/// its CUDA hooks).
 void prepare_process();
 
 /// Prints the error on stderr; returns its exit code.
