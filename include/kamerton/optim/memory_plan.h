@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bytes a rank will need, from shapes alone: nothing is loaded or allocated.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kamerton/optim/config.h"
+#include "kamerton/tensor/param_unit.h"
+
+namespace kamerton::optim {
+
+/// What decides the size of activations. Counts of a decoder with GQA and a gated feed-forward
+/// part.
+struct ActivationShape {
+  int64_t layers = 0;
+  int64_t hidden = 0;
+  int64_t intermediate = 0;
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t vocabulary = 0;
+  int64_t tokens = 0;             ///< of one micro-batch on one rank, padding included
+  int64_t head_chunk_rows = 256;  ///< rows of logits alive at once in the fused head and loss
+  bool checkpointing = false;     ///< blocks are recomputed in backward
+  int64_t adapter_rank = 0;       ///< sum of LoRA ranks over the linear layers of a block; 0: none
+};
+
+struct PlanRequest {
+  std::vector<tensor::ParamUnit> units;  ///< shapes and trainable flags only; need not be placed
+  OptimConfig optim;
+  int shard = 1;              ///< ranks that a model is cut over
+  int64_t compute_bytes = 4;  ///< 4: fp32, 2: bf16 with fp32 masters
+  ActivationShape activations;
+  bool training = true;
+};
+
+/// All in bytes on one rank.
+struct MemoryPlan {
+  int64_t parameters = 0;       ///< persistent, compute dtype
+  int64_t gradients = 0;        ///< persistent, fp32
+  int64_t optimizer_state = 0;  ///< moments and masters
+  int64_t transient =
+      0;  ///< gathered units (stage 3), the unit's unreduced gradient (stages 2, 3), reduce buffers
+  int64_t activations = 0;  ///< saved for backward, and the largest block's working set
+  int64_t head = 0;         ///< chunk of logits and the gradient of the hidden states
+  int64_t base = 0;         ///< the process before a model is loaded
+
+  int64_t total() const;
+};
+
+MemoryPlan plan_memory(const PlanRequest& request);
+
+/// One line a part, in MiB, and the total; for `plan` and the header of `train`.
+std::string to_text(const MemoryPlan& plan);
+
+}  // namespace kamerton::optim

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// ZeRO 0-3 as one design: each unit is two flat buffers (trainable, frozen), cut evenly over the
+// shard group. Paper: arXiv 1910.02054. Stage 1 shards the optimizer state, 2 the gradients too, 3
+// the parameters too.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "kamerton/comm/group.h"
+#include "kamerton/optim/config.h"
+#include "kamerton/tensor/param_unit.h"
+
+namespace kamerton::optim {
+
+/// The two groups that a rank belongs to: a model is cut over `shard` and repeated over
+/// `replicate`.
+struct ShardGroups {
+  comm::Group shard;
+  comm::Group replicate;
+};
+
+struct GradientReport {
+  double norm = 0.0;   ///< global 2-norm before clipping; NaN or infinite when not finite
+  bool finite = true;  ///< the same on all ranks; false: do not call update(), the step is skipped
+  double clip_factor = 1.0;  ///< min(1, max_norm / (norm + 1e-6)), as torch's clip_grad_norm_
+};
+
+/// A piece of training state: elements [offset, offset + data.numel()) of the flattened tensor
+/// `key` of `shape`.
+struct StateSlice {
+  std::string key;  ///< "model.<name>", "exp_avg.<name>", "exp_avg_sq.<name>", "momentum.<name>"
+  std::vector<int64_t> shape;
+  int64_t offset = 0;
+  at::Tensor data;  ///< 1-D, contiguous, a view of the state itself; its dtype is the state's dtype
+};
+
+/// Bytes held by the engine on this rank, counted by itself.
+struct ShardedBytes {
+  int64_t parameters = 0;       ///< persistent, compute dtype
+  int64_t gradients = 0;        ///< persistent
+  int64_t optimizer_state = 0;  ///< moments and fp32 masters
+  int64_t transient = 0;        ///< gathered parameters and unreduced gradients of units in use now
+  int64_t transient_peak = 0;   ///< the most that `transient` has been
+  int64_t largest_unit_parameters = 0;  ///< whole unit in the compute dtype
+  int64_t largest_unit_gradients = 0;   ///< whole unit in fp32
+};
+
+/// Owns the memory of all parameters, their gradients and the optimizer state of one rank.
+///
+/// A step: for each micro-batch begin_micro_batch(last), forward, backward (the model calls the
+/// hooks); then finish_gradients(); then, when finite, update(). Gradients are sums over ranks and
+/// micro-batches: the loss must already be divided by the global number of target tokens. All
+/// member functions but bytes(), stage() and the slices' getters are collective over both groups,
+/// called by all ranks in the same order.
+///
+/// Same bits at any stage for the same groups with one micro-batch a step; with several, stages 2
+/// and 3 reduce each micro-batch and stages 0 and 1 the sum, which differ by rounding. Not
+/// thread-safe.
+class ShardedParameters final : public tensor::UnitHooks {
+ public:
+  /// Places every parameter of `units` (contents undefined until load()). compute: at::kFloat, or
+  /// at::kBFloat16 with fp32 masters for trainable parameters. The state is allocated at its first
+  /// use, so evaluation does not pay for it. Throws ErrorKind::Config for a bad stage,
+  /// ErrorKind::Internal for a parameter listed twice.
+  ShardedParameters(const std::vector<tensor::ParamUnit>& units,
+                    const ShardGroups& groups,
+                    const OptimConfig& config,
+                    at::ScalarType compute);
+  ~ShardedParameters() override;
+  ShardedParameters(const ShardedParameters&) = delete;
+  ShardedParameters& operator=(const ShardedParameters&) = delete;
+
+  /// Writes elements [offset, offset + out.numel()) of the flattened parameter into `out` (1-D;
+  /// fp32 for trainable parameters, the compute dtype for frozen ones; out.copy_() converts).
+  using Fill = std::function<void(const tensor::Parameter&, int64_t offset, at::Tensor out)>;
+  /// Each rank is asked for its own shard only; the rest comes from the others.
+  void load(const Fill& fill);
+
+  void before_forward(int unit) override;
+  void after_forward(int unit) override;
+  void before_backward(int unit) override;
+  void after_backward(int unit) override;
+
+  /// Announces a forward + backward. last: the last one of this step (stages 0 and 1 reduce then).
+  void begin_micro_batch(bool last);
+  /// Reduces what is left and measures. max_norm <= 0: no clipping. local_finite: false when this
+  /// rank saw a loss that is not finite; then all ranks skip. The factor is applied inside
+  /// update().
+  GradientReport finish_gradients(double max_norm, bool local_finite = true);
+  /// Applies the optimizer. update_number counts from 1 (bias correction); lr as given by
+  /// learning_rate().
+  void update(int64_t update_number, double lr);
+
+  /// What this rank has to write so that every element of the state is written once over all ranks.
+  /// By default without frozen parameters (which are in the base model's files); with them,
+  /// "model.<name>" in the compute dtype.
+  std::vector<StateSlice> owned_slices(bool include_frozen = false);
+  /// What this rank has to fill; call after_load() when done. Any stage, world size and compute
+  /// dtype loads what another one has saved with the same bits.
+  std::vector<StateSlice> slices_to_load(bool include_frozen = false);
+  /// Shares loaded shards with the ranks that hold them whole and rounds masters into the compute
+  /// copies.
+  void after_load(bool include_frozen = false);
+
+  /// The whole parameter on every rank, fp32 for trainable ones, the compute dtype for frozen ones;
+  /// one at a time.
+  at::Tensor fetch(const tensor::Parameter& parameter);
+
+  ShardedBytes bytes() const;
+  int stage() const;  ///< in force: 0 when the shard group has one rank
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace kamerton::optim
