@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// The `model:` section of a configuration.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace kamerton::config {
+class Fields;
+}
+
+namespace kamerton::model {
+
+struct ModelOptions {
+  std::string path;                               ///< a Hugging Face directory
+  std::string dtype = "auto";                     ///< auto | fp32 | bf16: what is computed in
+  std::string activation_checkpointing = "none";  ///< none | block
+  bool random_init = false;                       ///< no weights are read: seeded random ones
+  int64_t init_seed = 0;
+  int64_t head_chunk_rows = 0;  ///< 0: chosen from the vocabulary
+};
+
+void describe(config::Fields& fields, ModelOptions& options);
+
+}  // namespace kamerton::model

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// A decoder-only transformer over flat rows: no padding anywhere, documents one after the other.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kamerton/model/architecture.h"
+#include "kamerton/model/config.h"
+#include "kamerton/tensor/attention.h"
+#include "kamerton/tensor/param_unit.h"
+#include "kamerton/tensor/token_loss.h"
+
+namespace kamerton::model {
+
+/// The tokens of a micro-batch: N rows, document d = rows [offsets[d], offsets[d + 1]).
+struct Rows {
+  at::Tensor tokens_N;     ///< int64, CPU or the model's device
+  at::Tensor positions_N;  ///< int64, restart at 0 in each document (shifted by a cache's length
+                           ///< when generating)
+  std::vector<int64_t> document_offsets;  ///< D + 1 entries, first 0, last N
+
+  /// One row after the other; positions from 0 in each.
+  static Rows from_documents(const std::vector<std::vector<int64_t>>& documents);
+};
+
+struct Linear;
+
+/// What an adapter adds to a linear layer (LoRA, IA3, ...). Its parameters are put into
+/// units()[linear.unit] by whoever makes it, before the parameters are placed.
+class LinearExtension {
+ public:
+  virtual ~LinearExtension() = default;
+  /// x [N, in] and the layer's own output [N, out] (fresh memory, may be changed in place when
+  /// autograd allows) -> [N, out].
+  virtual at::Tensor apply(const Linear& base,
+                           const at::Tensor& x_NI,
+                           const at::Tensor& base_out_NO) = 0;
+};
+
+struct Linear {
+  std::string name;  ///< the module: "model.layers.0.self_attn.q_proj"
+  int unit = 0;      ///< index in Decoder::units()
+  int64_t in_features = 0;
+  int64_t out_features = 0;
+  tensor::ParameterPtr weight;  ///< [out, in]
+  tensor::ParameterPtr bias;    ///< null when there is none
+  std::shared_ptr<LinearExtension> extension;
+
+  at::Tensor operator()(const at::Tensor& x_NI) const;
+};
+
+/// Keys and values of earlier tokens; see generate.h.
+class AttentionCache;
+
+class Decoder {
+ public:
+  Decoder(DecoderConfig config, const ModelOptions& options);
+  ~Decoder();
+  Decoder(const Decoder&) = delete;
+  Decoder& operator=(const Decoder&) = delete;
+
+  const DecoderConfig& config() const;
+  /// What the options' dtype means for this checkpoint on this machine.
+  at::ScalarType dtype() const;
+
+  /// "embed", "layers.0", ..., "layers.L-1" (the final norm is in the last one), "head" (only when
+  /// untied).
+  std::vector<tensor::ParamUnit>& units();
+  const std::vector<tensor::ParamUnit>& units() const;
+  /// All parameters in unit order, adapters included.
+  std::vector<tensor::ParameterPtr> parameters() const;
+  /// The base model's parameter of this Hugging Face name, or null.
+  tensor::ParameterPtr find_parameter(const std::string& name) const;
+  /// Linear layers of the blocks (not the output head), in order of use.
+  const std::vector<Linear*>& linears() const;
+  Linear* find_linear(const std::string& name) const;
+
+  void set_hooks(tensor::UnitHooks* hooks);  ///< not owned; null: none
+  /// Gives every parameter its own memory and fills the base ones from the options' source
+  /// (weights.h).
+  void load_whole();
+
+  /// [N, D], through the unit "embed".
+  at::Tensor embed(const at::Tensor& tokens_N);
+  /// Hidden states after the final norm, [N, D]. `embeddings_ND` instead of embed(rows.tokens_N)
+  /// when defined (soft prompts). `cache`: keys and values are appended and attended to (grad mode
+  /// must be off).
+  at::Tensor forward(const Rows& rows,
+                     const at::Tensor& embeddings_ND = {},
+                     AttentionCache* cache = nullptr);
+  /// Called with (layer, output of the layer) in forward; layer -1 is the embedding. For tests and
+  /// tools.
+  void set_observer(std::function<void(int64_t, const at::Tensor&)> observer);
+
+  /// fp32 [M, V] of chosen rows; whole, so for few rows.
+  at::Tensor logits(const at::Tensor& hidden_MD);
+  /// scale * sum of -log p(target): see tensor::token_loss. A unit use of its own (the fused form
+  /// of UnitHooks).
+  tensor::TokenLoss loss(const at::Tensor& hidden_ND,
+                         const at::Tensor& targets_N,
+                         tensor::TokenLossOptions options = {});
+  /// log p(target) a row, differentiable: see tensor::token_log_probs.
+  at::Tensor log_probs(const at::Tensor& hidden_ND, const at::Tensor& targets_N);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace kamerton::model

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// Generation with cached keys and values, for many prompts at once.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "kamerton/model/decoder.h"
+
+namespace kamerton::model {
+
+struct SampleOptions {
+  int64_t max_new_tokens = 128;
+  double temperature = 0.0;  ///< 0: the most likely token
+  int64_t top_k = 0;         ///< 0: all
+  double top_p = 1.0;
+  double repetition_penalty =
+      1.0;  ///< of tokens seen in prompt or answer (Keskar et al. 2019), 1: none
+  std::vector<int64_t> stop_ids;  ///< empty: the model's eos ids
+  bool ignore_stop = false;       ///< always max_new_tokens (benchmarks)
+  uint64_t seed = 0;
+  int64_t vocab_limit =
+      0;  ///< ids at and above are never produced (padding rows); 0: the vocabulary
+  int64_t max_batch_tokens = 8192;  ///< prompt tokens computed at once
+  int64_t max_sequences = 64;  ///< sequences decoded at once; further prompts wait for a free place
+};
+
+struct Generated {
+  std::vector<int64_t> tokens;  ///< new ones only, without the stop token
+  bool stopped = false;         ///< at a stop id; false: by length
+};
+
+/// Called for each new token that is not a stop id: (prompt index, token). Return false to end that
+/// sequence.
+using TokenCallback = std::function<bool(size_t, int64_t)>;
+
+/// Continues every prompt; results in the order of the prompts. Draw i of prompt p depends on
+/// (seed, p, i) and its logits only, not on what else is in the batch. Throws ErrorKind::Data for
+/// an empty prompt, an id outside the vocabulary, or a prompt longer than the model's positions
+/// (then with both lengths). All ranks of a sharded model call alike.
+std::vector<Generated> generate(Decoder& decoder,
+                                const std::vector<std::vector<int64_t>>& prompts,
+                                const SampleOptions& options,
+                                const TokenCallback& on_token = {});
+
+}  // namespace kamerton::model

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// Fused element-wise steps of a transformer block. fp32 or bf16 in and out, fp32 inside; CPU
+// kernels of our own, ATen operations elsewhere. All are differentiable (first order) and
+// deterministic.
+#pragma once
+
+#include <tuple>
+
+#include "kamerton/tensor/param_unit.h"
+
+namespace kamerton::tensor {
+
+/// x / sqrt(mean(x^2) + eps) * weight over the last dimension (Zhang & Sennrich 2019); weight [D].
+/// plus_one: times (1 + weight), as Gemma. x [..., D]; saves x and one float a row.
+at::Tensor rms_norm(const at::Tensor& x,
+                    const ParameterPtr& weight,
+                    double eps,
+                    bool plus_one = false);
+
+/// sum = x + delta; returns (sum, rms_norm(sum)). One pass over memory each way.
+std::tuple<at::Tensor, at::Tensor> add_rms_norm(const at::Tensor& x,
+                                                const at::Tensor& delta,
+                                                const ParameterPtr& weight,
+                                                double eps,
+                                                bool plus_one = false);
+
+/// silu(gate) * up, element-wise; gate and up [N, F] of unit last stride.
+at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
+
+}  // namespace kamerton::tensor
