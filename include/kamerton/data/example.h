@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the model sees: one example, and a batch of examples laid end to end without padding.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kamerton/core/json.h"
+
+namespace kamerton::data {
+
+/// A position that is not trained.
+inline constexpr int32_t kNoTarget = -100;
+
+/// A record of any layout before it becomes tokens; also what exact-match evaluation asks and
+/// expects.
+struct Record {
+  enum class Kind {
+    Text,  ///< `completion` is raw text
+    Pair,  ///< raw text: `prompt`, `completion`
+    Chat,  ///< `messages`; those from `prompt_messages` on are the completion
+  };
+  Kind kind = Kind::Text;
+  std::string prompt;
+  std::string completion;
+  /// Chat: an array of {role, content, ...}; never null then.
+  std::shared_ptr<const core::Json> messages;
+  /// Chat: how many of `messages` are prompt; -1: a conversation without a prompt part.
+  int64_t prompt_messages = -1;
+  /// Chat: further template variables (tools, enable_thinking, ...): an object, never null then.
+  std::shared_ptr<const core::Json> template_variables;
+  /// "file:line".
+  std::string origin;
+};
+
+/// A question to the model and the answer that the data gives.
+struct Question {
+  std::string prompt;              ///< text to continue: the chat template is already applied
+  bool add_special_tokens = true;  ///< for Tokenizer::encode (false after a chat template)
+  std::string reference;           ///< the completion, or the text of the last assistant turn
+  std::string origin;              ///< "file:line"
+};
+
+/// One tokenized example. `tokens` is empty when the rules (too_long, on_no_target) leave it out.
+struct Example {
+  std::vector<int32_t> tokens;
+  /// As long as `tokens`: targets[i] = tokens[i + 1] where that token is trained, else kNoTarget;
+  /// the last is kNoTarget.
+  std::vector<int32_t> targets;
+  /// Where documents start within `tokens` (text_windows only; else just 0).
+  std::vector<int32_t> document_starts = {0};
+  /// Its number in the data set.
+  int64_t source_index = 0;
+
+  int64_t target_count() const;
+};
+
+/// A micro-batch without padding: T tokens of D documents, end to end. Attention is within a
+/// document.
+struct Batch {
+  std::vector<int64_t> tokens;            ///< [T]
+  std::vector<int64_t> targets;           ///< [T], kNoTarget where nothing is trained
+  std::vector<int64_t> positions;         ///< [T], restart at 0 with each document
+  std::vector<int64_t> document_offsets;  ///< [D + 1], 0 ... T
+  /// [D], the stream index of the example that each document comes from: unique over a run, the
+  /// same on any number of ranks. Key random draws (dropout, noise) by it and the position.
+  std::vector<int64_t> sample_ids;
+  int64_t target_count = 0;  ///< targets that are not kNoTarget
+  int64_t rows = 0;          ///< packed rows (= examples without packing)
+
+  void append(const Example& example, int64_t sample_id);
+};
+
+}  // namespace kamerton::data

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Looking at data: which tokens are trained, how long examples are.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kamerton/data/dataset.h"
+
+namespace kamerton::data {
+
+struct ShowOptions {
+  bool color = true;  ///< ANSI colours; without, trained stretches stand in [[ ]]
+  bool ids = false;   ///< token ids after each token
+};
+
+/// The tokens of one example with the trained ones marked, control characters made visible, and a
+/// line with origin and counts.
+std::string show_example(const Dataset& set, int64_t index, const ShowOptions& options);
+/// `data show`: the summary, then examples `indices`.
+std::string show(const Dataset& set, std::span<const int64_t> indices, const ShowOptions& options);
+
+struct Stats {
+  int64_t examples = 0, skipped = 0, truncated = 0;
+  int64_t tokens = 0, targets = 0, characters = 0;
+  int32_t shortest = 0, median = 0, p90 = 0, p99 = 0, longest = 0;
+  double mean = 0;
+  int64_t sequence_length = 0;
+  /// Rows that packing would fill, and the share of their places that hold tokens.
+  int64_t packed_rows = 0;
+  double packed_fill = 0;
+  std::vector<int64_t>
+      histogram;  ///< examples by length, kHistogramBins equal bins up to `longest`
+};
+inline constexpr int kHistogramBins = 16;
+
+/// Over the first `limit` examples (all when negative), in parallel over `threads` threads.
+Stats measure(const Dataset& set, int64_t limit, int threads);
+/// `data stats`: the above as text with a histogram.
+std::string stats_text(const Stats& stats, const Summary& summary);
+
+}  // namespace kamerton::data
