@@ -2,8 +2,6 @@
 // A set of ranks that compute together. A value handle: copies share the communicator.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -12,14 +10,17 @@
 #include <string_view>
 #include <vector>
 
+#include <ATen/core/Tensor.h>
+
+#include "kamerton/comm/reduce_op.h"
+
 namespace kamerton::comm {
 
 class GroupImpl;
 
-enum class Reduce { Sum, Max, Min };
-
 /// A collective under way; wait() before reading its output. Default-constructed: already complete.
-/// The destructor does not wait (no collective in a destructor): an un-waited work is a programming error.
+/// The destructor does not wait (no collective in a destructor): an un-waited work is a programming
+/// error.
 class Work {
  public:
   struct Impl {
@@ -39,14 +40,15 @@ class Work {
   std::shared_ptr<Impl> impl_;
 };
 
-/// Every member function but rank(), size(), name() is collective: all ranks of the group call it, in the same order,
-/// with the same shapes and dtypes. Tensors are contiguous; float, bfloat16, half, double, int64, int32, uint8 (Sum of
-/// the 16-bit types accumulates in fp32 and rounds once). Sums are taken in rank order, so the result has the same bits
-/// on every rank, in every run, and all_reduce == reduce_scatter + all_gather bit for bit.
-/// Errors: ErrorKind::Comm naming op, group and the rank; a peer that died ends the job (Session, Watchdog).
+/// Every member function but rank(), size(), name() is collective: all ranks of the group call it,
+/// in the same order, with the same shapes and dtypes. Tensors are contiguous; float, bfloat16,
+/// half, double, int64, int32, uint8 (Sum of the 16-bit types accumulates in fp32 and rounds once).
+/// Sums are taken in rank order, so the result has the same bits on every rank, in every run, and
+/// all_reduce == reduce_scatter + all_gather bit for bit. Errors: ErrorKind::Comm naming op, group
+/// and the rank; a peer that died ends the job (Session, Watchdog).
 class Group {
  public:
-  Group() = default;  ///< a world of one
+  Group();  ///< a world of one
   explicit Group(std::shared_ptr<GroupImpl> impl);
 
   int rank() const;
@@ -56,14 +58,17 @@ class Group {
   void barrier() const;
   /// In place.
   void all_reduce(at::Tensor& tensor, Reduce op = Reduce::Sum) const;
-  /// input [size * n] -> output [n]: this rank's n, reduced over ranks. Output dtype may be wider than the input's.
+  /// input [size * n] -> output [n]: this rank's n, reduced over ranks. The output of a bfloat16 or
+  /// half input may be float (the unrounded sum). With equal dtypes `output` may be the rank's own
+  /// slice of `input`.
   void reduce_scatter(const at::Tensor& input, at::Tensor& output, Reduce op = Reduce::Sum) const;
   /// input [n] -> output [size * n] in rank order. `input` may be the rank's own slice of `output`.
   void all_gather(const at::Tensor& input, at::Tensor& output) const;
   /// As all_gather; input and output must stay alive and untouched until wait().
   Work all_gather_async(const at::Tensor& input, at::Tensor& output) const;
   void broadcast(at::Tensor& tensor, int root) const;
-  /// input [size * n] -> output [size * n]: slice r of the input goes to rank r; slice s of the output came from rank s.
+  /// input [size * n] -> output [size * n]: slice r of the input goes to rank r; slice s of the
+  /// output came from rank s.
   void all_to_all(const at::Tensor& input, at::Tensor& output) const;
 
   /// Ranks with the same color form a group, ordered by (key, rank).
@@ -73,13 +78,13 @@ class Group {
   int64_t sum(int64_t value) const;
   int64_t max(int64_t value) const;
   int64_t min(int64_t value) const;
-  double sum(double value) const;      ///< in rank order
+  double sum(double value) const;  ///< in rank order
   double max(double value) const;
-  bool any(bool value) const;          ///< true when it is true on one rank
+  bool any(bool value) const;  ///< true when it is true on one rank
   std::vector<int64_t> all_gather(int64_t value) const;
   std::vector<double> all_gather(double value) const;
   std::vector<std::string> all_gather(std::string_view bytes) const;  ///< any length a rank
-  std::string broadcast(std::string_view bytes, int root) const;      ///< only root's argument counts
+  std::string broadcast(std::string_view bytes, int root) const;  ///< only root's argument counts
 
  private:
   std::shared_ptr<GroupImpl> impl_;

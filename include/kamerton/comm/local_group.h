@@ -8,8 +8,9 @@
 
 namespace kamerton::comm {
 
-/// Runs `body` on `size` threads, each with its Group of that size; returns when all are done. When one throws, the
-/// others' collectives throw ErrorKind::Comm (no deadlock) and the first exception (lowest rank that failed by itself) is rethrown.
+/// Runs `body` on `size` threads, each with its Group of that size; returns when all are done. When
+/// one throws, the others' collectives throw ErrorKind::Comm (no deadlock) and the first exception
+/// (lowest rank that failed by itself) is rethrown.
 void run_local(int size, const std::function<void(Group)>& body);
 
 }  // namespace kamerton::comm

@@ -14,22 +14,22 @@ namespace kamerton::comm {
 struct Topology {
   int world_size = 1;
   int rank = 0;
-  int local_rank = 0;         ///< rank within the node
-  int local_size = 1;         ///< ranks on this node (MPI shared-memory split)
-  int node = 0;               ///< index of this node, ordered by lowest rank
+  int local_rank = 0;  ///< rank within the node
+  int local_size = 1;  ///< ranks on this node (MPI shared-memory split)
+  int node = 0;        ///< index of this node, ordered by lowest rank
   int num_nodes = 1;
   std::string host;
-  int cores = 1;              ///< cores that this process may use (affinity mask)
+  int cores = 1;  ///< cores that this process may use (affinity mask)
   int cores_per_node = 1;
 };
 
 /// RAII over MPI_Init_thread. Also works without a launcher (world of one).
-/// On errors: abort() and nothing else; the destructor finalizes MPI and is reached only on success (faults.md §2:
-/// an exception that travels into MPI_Finalize hangs the job).
+/// On errors: abort() and nothing else; the destructor finalizes MPI and is reached only on success
+/// (faults.md §2: an exception that travels into MPI_Finalize hangs the job).
 class Session {
  public:
-  /// Throws ErrorKind::Comm when MPI cannot start, when the launcher's size and MPI's disagree (a launcher without
-  /// PMIx gives N worlds of one), or when the thread level is below SERIALIZED.
+  /// Throws ErrorKind::Comm when MPI cannot start, when the launcher's size and MPI's disagree (a
+  /// launcher without PMIx gives N worlds of one), or when the thread level is below SERIALIZED.
   Session(int& argc, char**& argv);
   ~Session();
   Session(const Session&) = delete;
@@ -41,8 +41,9 @@ class Session {
   /// Where error.rank-K.json goes when abort() is called (a run's folder); unset: no file.
   void set_report_folder(const std::filesystem::path& folder);
 
-  /// Reports the error once (a config or data error that all ranks found is printed by one of them), writes
-  /// error.rank-K.json into the report folder, ends all ranks with the error's exit code. Never returns.
+  /// Reports the error once (a config or data error that all ranks found is printed by one of
+  /// them), writes error.rank-K.json into the report folder, ends all ranks with the error's exit
+  /// code. Never returns.
   [[noreturn]] void abort(const std::exception& error) noexcept;
 
  private:
