@@ -115,6 +115,8 @@ class TreeBuilder : public YAML::EventHandler {
  private:
   struct Frame {
     YamlNode node;
+    bool is_key =
+        false;  // a fault, but said at the end: a bracket left open looks like a key to yaml-cpp
     bool has_key = false;
     std::unordered_map<std::string, int> lines;  // key -> line, to find duplicates
   };
@@ -140,16 +142,16 @@ class TreeBuilder : public YAML::EventHandler {
   }
   void open(YamlNode::Kind kind, const YAML::Mark& mark, const std::string& tag) {
     check_tag(mark, tag);
-    if (expects_key()) {
-      complain(mark, {.what = "a list or a section cannot be a key"});
-    }
     if (frames_.size() >= kMaxDepth) {
       complain(mark, {.what = "nested too deep", .allowed = std::to_string(kMaxDepth) + " levels"});
     }
-    frames_.push_back({start(kind, mark), false, {}});
+    frames_.push_back({start(kind, mark), expects_key(), false, {}});
   }
   void close() {
     YamlNode node = std::move(frames_.back().node);
+    if (frames_.back().is_key) {
+      complain_at(sources_.describe(node.place), {.what = "a list or a section cannot be a key"});
+    }
     frames_.pop_back();
     put(std::move(node));
   }
