@@ -2,8 +2,6 @@
 #include "kamerton/storage/filesystem.h"
 
 #include <algorithm>
-#include <array>
-#include <cstdio>
 #include <system_error>
 
 #include <fcntl.h>
@@ -12,6 +10,7 @@
 #include <unistd.h>
 
 #include "kamerton/core/error.h"
+#include "kamerton/core/format.h"
 
 #include "posix_error.h"
 
@@ -58,8 +57,8 @@ class PosixFileSystem final : public FileSystem {
       throw core::Error(core::ErrorKind::Data,
                         {.where = kWhere,
                          .what = "'" + path.string() + "' is too long",
-                         .got = readable_bytes(size),
-                         .allowed = "at most " + readable_bytes(max_bytes),
+                         .got = core::format_bytes(size),
+                         .allowed = "at most " + core::format_bytes(max_bytes),
                          .hint = ""});
     }
     std::string text(size, '\0');
@@ -181,22 +180,6 @@ void sync_file(const std::filesystem::path& path) {
   if (const int error = file.close(); error != 0) {
     throw_write_error(kWhere, path, error);
   }
-}
-
-std::string readable_bytes(uint64_t bytes) {
-  constexpr std::array<const char*, 5> kUnits = {"bytes", "KiB", "MiB", "GiB", "TiB"};
-  if (bytes < 1024) {
-    return std::to_string(bytes) + " bytes";
-  }
-  auto value = static_cast<double>(bytes);
-  size_t unit = 0;
-  while (value >= 1024.0 && unit + 1 < kUnits.size()) {
-    value /= 1024.0;
-    ++unit;
-  }
-  std::array<char, 32> text;
-  std::snprintf(text.data(), text.size(), "%.1f %s", value, kUnits[unit]);
-  return text.data();
 }
 
 }  // namespace kamerton::storage

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "kamerton/core/error.h"
+#include "kamerton/core/format.h"
 #include "kamerton/storage/filesystem.h"
 
 namespace kamerton::storage {
@@ -27,7 +28,7 @@ constexpr uint64_t kLargestTransfer = uint64_t{64} << 20;
 /// Free bytes near `path`, "" when that cannot be told.
 std::string free_text(const std::filesystem::path& path) {
   try {
-    return readable_bytes(posix_filesystem().free_bytes(path.parent_path()));
+    return core::format_bytes(posix_filesystem().free_bytes(path.parent_path()));
   } catch (const std::exception&) {
     return "an unknown amount";
   }
@@ -80,7 +81,7 @@ void throw_write_error(const std::string& where,
   if (full) {
     std::string got = reason(error) + ", " + free_text(path) + " free";
     if (needed > 0) {
-      got += ", " + readable_bytes(needed) + " needed";
+      got += ", " + core::format_bytes(needed) + " needed";
     }
     throw core::Error(ErrorKind::Io,
                       {.where = where,

@@ -52,7 +52,4 @@ void write_file_atomic(FileSystem& files,
 /// fsync of one regular file.
 void sync_file(const std::filesystem::path& path);
 
-/// "12.3 GiB", "512 bytes": for messages.
-std::string readable_bytes(uint64_t bytes);
-
 }  // namespace kamerton::storage
