@@ -17,8 +17,8 @@ at::Tensor linear(const at::Tensor& x_NI,
 
 /// Plain products (no autograd) by the faster library for the shape and machine; equal bits for
 /// equal calls.
-at::Tensor matmul_transposed(const at::Tensor& x_NI, const at::Tensor& w_OI);  ///< x w^T   [N, O]
-at::Tensor matmul(const at::Tensor& x_NO, const at::Tensor& w_OI);             ///< x w     [N, I]
+at::Tensor product_transposed(const at::Tensor& x_NI, const at::Tensor& w_OI);  ///< x w^T   [N, O]
+at::Tensor product(const at::Tensor& x_NO, const at::Tensor& w_OI);             ///< x w     [N, I]
 /// accumulator_OI (fp32) += dy_NO^T x_NI. bf16 operands: the product is rounded to bf16, then added
 /// in fp32.
 void add_outer_product(at::Tensor& accumulator_OI, const at::Tensor& dy_NO, const at::Tensor& x_NI);

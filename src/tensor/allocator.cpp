@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kamerton/tensor/allocator.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <mutex>
+#include <new>
+#include <vector>
+
+#include <c10/core/CPUAllocator.h>
+#include <sys/mman.h>
+
+#include "size_class.h"
+
+namespace kamerton::tensor {
+namespace {
+
+constexpr size_t kMapped = size_t{1} << 20;    // from here on blocks are mappings of their own
+constexpr size_t kHugePage = size_t{2} << 20;  // and from here on huge pages are asked for
+
+/// A block of memory for life: its record is what tensors carry as the context of their data.
+struct Block {
+  void* data = nullptr;
+  size_t bytes = 0;
+  int size_class = 0;
+};
+
+void* map_block(size_t bytes) {
+  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) {
+    return nullptr;
+  }
+  if (bytes >= kHugePage) {
+    madvise(data,
+            bytes,
+            MADV_HUGEPAGE);  // a hint: a kernel without huge pages says no, and nothing is lost
+  }
+  return data;
+}
+
+class CachingAllocator final : public c10::Allocator {
+ public:
+  c10::DataPtr allocate(size_t bytes) override {
+    if (bytes == 0) {
+      return {nullptr, nullptr, nullptr, c10::Device(c10::kCPU)};
+    }
+    Block* block = take(bytes);
+    return {block->data, block, &CachingAllocator::give_back, c10::Device(c10::kCPU)};
+  }
+
+  void copy_data(void* dest, const void* src, std::size_t count) const override {
+    std::memcpy(dest, src, count);
+  }
+
+  AllocatorStats stats() {
+    const std::lock_guard lock(mutex_);
+    return stats_;
+  }
+  void reset_peak() {
+    const std::lock_guard lock(mutex_);
+    stats_.peak_live_bytes = stats_.live_bytes;
+  }
+  void trim() {
+    const std::lock_guard lock(mutex_);
+    release_free(0);
+  }
+
+ private:
+  static void give_back(void* context);
+
+  Block* take(size_t bytes) {
+    const int wanted = size_class_of(bytes);
+    const std::lock_guard lock(mutex_);
+    Block* block = reuse(wanted);
+    if (block == nullptr) {
+      block = fetch(wanted);
+    }
+    stats_.live_bytes += static_cast<int64_t>(block->bytes);
+    stats_.peak_live_bytes = std::max(stats_.peak_live_bytes, stats_.live_bytes);
+    return block;
+  }
+
+  /// The newest free block of the class (its pages are warm), or of the next class for large ones.
+  Block* reuse(int wanted) {
+    const int last = bytes_of_class(wanted) >= kMapped ? wanted + 1 : wanted;
+    for (int c = wanted; c <= last && c < kSizeClasses; ++c) {
+      auto& free = free_[static_cast<size_t>(c)];
+      if (!free.empty()) {
+        Block* block = free.back();
+        free.pop_back();
+        return block;
+      }
+    }
+    return nullptr;
+  }
+
+  Block* fetch(int wanted) {
+    const size_t bytes = bytes_of_class(wanted);
+    if (bytes >= kMapped) {
+      keep_cache_small(bytes);
+    }
+    void* data = obtain(bytes);
+    if (data == nullptr) {
+      release_free(0);
+      data = obtain(bytes);
+    }
+    if (data == nullptr) {
+      throw std::bad_alloc();
+    }
+    stats_.reserved_bytes += static_cast<int64_t>(bytes);
+    Block* block = spare_record();
+    *block = {data, bytes, wanted};
+    return block;
+  }
+
+  static void* obtain(size_t bytes) {
+    return bytes >= kMapped ? map_block(bytes) : std::aligned_alloc(64, bytes);
+  }
+
+  /// Batches of changing size leave free blocks of many classes behind: before new memory is taken,
+  /// free blocks beyond a quarter of what was ever in use go back.
+  void keep_cache_small(size_t incoming) {
+    const int64_t limit = stats_.peak_live_bytes + stats_.peak_live_bytes / 4 + (int64_t{64} << 20);
+    const int64_t after = stats_.reserved_bytes + static_cast<int64_t>(incoming);
+    if (after > limit) {
+      release_free(std::max<int64_t>(0, limit - static_cast<int64_t>(incoming)));
+    }
+  }
+
+  /// Returns free blocks to the system, the largest first, until no more than `target` bytes are
+  /// reserved.
+  void release_free(int64_t target) {
+    for (int c = kSizeClasses - 1; c >= 0 && stats_.reserved_bytes > target; --c) {
+      auto& free = free_[static_cast<size_t>(c)];
+      while (!free.empty() && stats_.reserved_bytes > target) {
+        Block* block = free.front();
+        free.pop_front();
+        if (block->bytes >= kMapped) {
+          munmap(block->data, block->bytes);
+        } else {
+          std::free(block->data);
+        }
+        stats_.reserved_bytes -= static_cast<int64_t>(block->bytes);
+        spare_.push_back(block);
+      }
+    }
+  }
+
+  Block* spare_record() {
+    if (spare_.empty()) {
+      records_.emplace_back();
+      return &records_.back();
+    }
+    Block* block = spare_.back();
+    spare_.pop_back();
+    return block;
+  }
+
+  std::mutex mutex_;
+  std::array<std::deque<Block*>, kSizeClasses> free_;
+  std::deque<Block> records_;  // addresses stay
+  std::vector<Block*> spare_;
+  AllocatorStats stats_;
+};
+
+CachingAllocator* installed = nullptr;
+
+void CachingAllocator::give_back(void* context) {
+  auto* block = static_cast<Block*>(context);
+  CachingAllocator& self = *installed;
+  const std::lock_guard lock(self.mutex_);
+  self.stats_.live_bytes -= static_cast<int64_t>(block->bytes);
+  self.free_[static_cast<size_t>(block->size_class)].push_back(block);
+}
+
+}  // namespace
+
+void install_allocator() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    // Never destroyed: tensors in static objects are freed after main.
+    installed = new CachingAllocator();
+    c10::SetCPUAllocator(installed, 1);
+  });
+}
+
+bool allocator_installed() {
+  return installed != nullptr;
+}
+
+AllocatorStats allocator_stats() {
+  return installed == nullptr ? AllocatorStats{} : installed->stats();
+}
+
+void reset_peak() {
+  if (installed != nullptr) {
+    installed->reset_peak();
+  }
+}
+
+void trim_allocator() {
+  if (installed != nullptr) {
+    installed->trim();
+  }
+}
+
+}  // namespace kamerton::tensor

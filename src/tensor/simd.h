@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// Inner loops over rows of floats or bfloat16s: no tensors, no threads. All are deterministic: the
+// order of a sum depends on its length only.
+#pragma once
+
+#include <cstdint>
+
+namespace kamerton::tensor::simd {
+
+/// The bits of a bfloat16; same layout as c10::BFloat16.
+struct Bf16 {
+  uint16_t bits;
+};
+
+struct NormRows {
+  int64_t rows;
+  int64_t width;
+  float eps;
+  float weight_offset;  ///< 1 when the norm multiplies by (1 + weight)
+};
+
+/// sum = x + delta (delta and sum may be null: then x itself is normalised), y = norm(sum) *
+/// weight, rstd one a row.
+template <class T>
+struct NormForward {
+  const T* x;
+  const T* delta;
+  const T* weight;
+  T* sum;
+  T* y;
+  float* rstd;
+};
+/// dx = d(norm)/dx (dy) + dsum (may be null); dweight (fp32 [width], may be null) is added to.
+template <class T>
+struct NormBackward {
+  const T* x;
+  const T* weight;
+  const T* dy;
+  const T* dsum;
+  const float* rstd;
+  T* dx;
+  float* dweight;
+};
+void norm_forward(const NormForward<float>& p, const NormRows& n);
+void norm_forward(const NormForward<Bf16>& p, const NormRows& n);
+void norm_backward(const NormBackward<float>& p, const NormRows& n);
+void norm_backward(const NormBackward<Bf16>& p, const NormRows& n);
+
+/// out = silu(gate) * up over n elements.
+void swiglu_forward(const float* gate, const float* up, float* out, int64_t n);
+void swiglu_forward(const Bf16* gate, const Bf16* up, Bf16* out, int64_t n);
+void swiglu_backward(
+    const float* gate, const float* up, const float* dout, float* dgate, float* dup, int64_t n);
+void swiglu_backward(
+    const Bf16* gate, const Bf16* up, const Bf16* dout, Bf16* dgate, Bf16* dup, int64_t n);
+
+/// Turns the pairs (i, i + half) of each head of one row; cos and sin [half]. sign -1 turns back.
+void rotate_row(float* row,
+                int64_t heads,
+                int64_t head_dim,
+                int64_t half,
+                const float* cos,
+                const float* sin,
+                float sign);
+void rotate_row(Bf16* row,
+                int64_t heads,
+                int64_t head_dim,
+                int64_t half,
+                const float* cos,
+                const float* sin,
+                float sign);
+
+/// One row of logits to its loss, and in place to its gradient.
+struct LossRow {
+  int64_t vocab;
+  int64_t target;
+  float coefficient;  ///< of the gradient: d(-log p) times this
+  float logit_scale;
+  float soft_cap;  ///< 0: none
+  bool gradient;   ///< overwrite the logits with the gradient with respect to them
+  bool count_correct;
+};
+struct LossResult {
+  float nll;
+  bool correct;
+};
+/// scratch: 2 * vocab floats (may be null for fp32 logits without a cap).
+LossResult loss_row(float* logits, const LossRow& row, float* scratch);
+LossResult loss_row(Bf16* logits, const LossRow& row, float* scratch);
+
+/// accumulator += x over n elements.
+void add_into(float* accumulator, const float* x, int64_t n);
+void add_into(float* accumulator, const Bf16* x, int64_t n);
+
+/// One query head against `length` cached rows: part of a softmax over several pages, merged by the
+/// caller's order.
+struct DecodeState {
+  float max;  ///< -infinity at the start
+  float sum;  ///< 0 at the start
+};
+/// q [d] (fp32, already scaled), keys and values [length] rows of stride `stride`; out [d]
+/// accumulates unnormalised. scratch: `length` floats.
+void decode_page(const float* q,
+                 const float* keys,
+                 const float* values,
+                 int64_t length,
+                 int64_t stride,
+                 int64_t d,
+                 DecodeState& state,
+                 float* out,
+                 float* scratch);
+void decode_page(const float* q,
+                 const Bf16* keys,
+                 const Bf16* values,
+                 int64_t length,
+                 int64_t stride,
+                 int64_t d,
+                 DecodeState& state,
+                 float* out,
+                 float* scratch);
+
+/// y[o] = sum_i x[i] * w[o, i] for `out` rows of w: the product of a single row, bound by reading
+/// w.
+void matvec(const float* x, const float* w, float* y, int64_t out, int64_t in);
+void matvec(const float* x, const Bf16* w, float* y, int64_t out, int64_t in);
+
+void to_float(const Bf16* x, float* y, int64_t n);
+void to_bf16(const float* x, Bf16* y, int64_t n);
+
+}  // namespace kamerton::tensor::simd
