@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The quick start's last page: how many held-out tickets were sorted right before and after tuning, and three answers.
+
+    compare.py FOLDER          reads before, told (optional), after, examples_before and examples_after .jsonl
+    compare.py --pick FILE     prints the three example records of the held-out file
+"""
+
+import json
+import pathlib
+import sys
+import textwrap
+
+EXAMPLES = ("Stuck at Istanbul airport", "Sent fifty to my pay-as-you-go", "Waited from 8 to 16")
+
+
+def read(path):
+    with open(str(path), encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines if line.strip()]
+
+
+def pick(path):
+    """The records whose tickets start with EXAMPLES: written by hand, worded like nothing in the training set."""
+    records = read(path)
+    chosen = [r for start in EXAMPLES for r in records if r["messages"][1]["content"].startswith(start)]
+    for record in chosen:
+        print(json.dumps(record, ensure_ascii=False))
+    return 0 if len(chosen) == len(EXAMPLES) else 1
+
+
+def score(answers):
+    right = sum(bool(a["correct"]) for a in answers)
+    return right, len(answers), 100.0 * right / len(answers)
+
+
+def print_table(folder):
+    rows = [("before tuning", "before"), ("before, told the categories", "told"), ("after tuning", "after")]
+    print("   held-out tickets sorted right")
+    for label, name in rows:
+        path = folder / (name + ".jsonl")
+        if path.exists():
+            print("   %-30s %4d of %d  %6.1f %%" % ((label,) + score(read(path))))
+
+
+def indented(text, head):
+    lines = [line for part in text.strip().splitlines() or [""] for line in textwrap.wrap(part, 96) or [""]]
+    return "\n".join(("   %-8s" % head if i == 0 else " " * 11) + line for i, line in enumerate(lines))
+
+
+def print_examples(folder):
+    for before, after in zip(read(folder / "examples_before.jsonl"), read(folder / "examples_after.jsonl")):
+        print()
+        print(indented(before["question"], "ticket"))
+        print(indented(before["text"], "before"))
+        print(indented(after["text"], "after"))
+
+
+def main(arguments):
+    if arguments[:1] == ["--pick"]:
+        return pick(arguments[1])
+    folder = pathlib.Path(arguments[0])
+    print_table(folder)
+    print_examples(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
