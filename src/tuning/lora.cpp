@@ -38,9 +38,9 @@ std::regex compile(const std::string& expression) {
   }
 }
 
-/// PEFT: a pattern's key matches the end of a module's name, at a dot.
+/// PEFT: the first pattern that matches the end of a module's name, at a dot.
 template <class Value>
-Value by_pattern(const std::map<std::string, Value>& patterns,
+Value by_pattern(const std::vector<std::pair<std::string, Value>>& patterns,
                  const std::string& module,
                  Value otherwise) {
   for (const auto& [expression, value] : patterns) {

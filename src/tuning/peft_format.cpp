@@ -2,6 +2,8 @@
 #include "kamerton/tuning/peft_format.h"
 
 #include <cstring>
+#include <map>
+#include <optional>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -79,10 +81,10 @@ std::vector<std::string> read_targets(const Json& config, const std::string& ori
 }
 
 template <class Value>
-std::map<std::string, Value> read_pattern(const Json& config,
-                                          const char* key,
-                                          const std::string& origin) {
-  std::map<std::string, Value> pattern;
+std::vector<std::pair<std::string, Value>> read_pattern(const Json& config,
+                                                        const char* key,
+                                                        const std::string& origin) {
+  std::vector<std::pair<std::string, Value>> pattern;
   if (const Json* found = core::json_find(config, key); found != nullptr) {
     if (!found->is_object()) {
       refuse(origin, fmt::format("'{}' is of another type", key), found->type_name(), "an object");
@@ -94,7 +96,7 @@ std::map<std::string, Value> read_pattern(const Json& config,
                value.type_name(),
                "a number");
       }
-      pattern[name] = value.get<Value>();
+      pattern.emplace_back(name, value.template get<Value>());
     }
   }
   return pattern;
@@ -168,6 +170,15 @@ at::ScalarType scalar_type(storage::DType dtype, const std::string& origin) {
   }
 }
 
+template <class Value>
+Json pattern_json(const std::vector<std::pair<std::string, Value>>& pattern) {
+  Json object = Json::object();
+  for (const auto& [name, value] : pattern) {
+    object[name] = value;
+  }
+  return object;
+}
+
 Json config_json(const LoraSpec& spec, const std::string& base_model) {
   Json targets = Json::array();
   const bool one_text = spec.targets.size() == 1 &&
@@ -179,26 +190,25 @@ Json config_json(const LoraSpec& spec, const std::string& base_model) {
   }
   const auto layers =
       spec.layers_to_transform.empty() ? Json(nullptr) : Json(spec.layers_to_transform);
-  return Json{
-      {"alpha_pattern", spec.alpha_pattern.empty() ? Json::object() : Json(spec.alpha_pattern)},
-      {"base_model_name_or_path", base_model},
-      {"bias", "none"},
-      {"fan_in_fan_out", false},
-      {"inference_mode", true},
-      {"init_lora_weights", true},
-      {"layers_pattern", nullptr},
-      {"layers_to_transform", layers},
-      {"lora_alpha", spec.alpha},
-      {"lora_dropout", spec.dropout},
-      {"modules_to_save", nullptr},
-      {"peft_type", "LORA"},
-      {"r", spec.r},
-      {"rank_pattern", spec.rank_pattern.empty() ? Json::object() : Json(spec.rank_pattern)},
-      {"revision", nullptr},
-      {"target_modules", targets},
-      {"task_type", "CAUSAL_LM"},
-      {"use_dora", false},
-      {"use_rslora", spec.use_rslora}};
+  return Json{{"alpha_pattern", pattern_json(spec.alpha_pattern)},
+              {"base_model_name_or_path", base_model},
+              {"bias", "none"},
+              {"fan_in_fan_out", false},
+              {"inference_mode", true},
+              {"init_lora_weights", true},
+              {"layers_pattern", nullptr},
+              {"layers_to_transform", layers},
+              {"lora_alpha", spec.alpha},
+              {"lora_dropout", spec.dropout},
+              {"modules_to_save", nullptr},
+              {"peft_type", "LORA"},
+              {"r", spec.r},
+              {"rank_pattern", pattern_json(spec.rank_pattern)},
+              {"revision", nullptr},
+              {"target_modules", targets},
+              {"task_type", "CAUSAL_LM"},
+              {"use_dora", false},
+              {"use_rslora", spec.use_rslora}};
 }
 
 }  // namespace

@@ -3,9 +3,9 @@
 // 2312.03732).
 #pragma once
 
-#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kamerton/model/decoder.h"
@@ -24,8 +24,8 @@ struct LoraSpec {
       targets;  ///< module names, "all-linear", or one "re:" expression (full match)
   std::map<std::string, int64_t>
       rank_pattern;  ///< regular expression on the end of a module's name -> r
-  std::map<std::string, double> alpha_pattern;  ///< the same -> alpha
-  std::vector<int64_t> layers_to_transform;     ///< empty: all
+  std::vector<std::pair<std::string, double>> alpha_pattern;  ///< the same -> alpha
+  std::vector<int64_t> layers_to_transform;                   ///< empty: all
 
   static LoraSpec from(const LoraConfig& config);
   bool targets_module(const std::string& module) const;

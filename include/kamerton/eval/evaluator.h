@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Measuring a model on held-out data: sums and counts over all ranks, divided once.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kamerton/comm/group.h"
+#include "kamerton/data/stream.h"
+#include "kamerton/model/decoder.h"
+#include "kamerton/model/generate.h"
+
+namespace kamerton::eval {
+
+struct LossReport {
+  double nll_sum = 0;   ///< natural logarithm
+  int64_t targets = 0;  ///< tokens with a target
+  int64_t correct = 0;  ///< of these, predicted as the most likely token
+
+  double loss() const;        ///< mean over targets
+  double perplexity() const;  ///< exp(loss)
+  double token_accuracy() const;
+};
+
+/// Every example once, spread over the ranks of `world`; collective. Works on a sharded model too.
+/// ErrorKind::Data when the set has no target at all.
+LossReport evaluate_loss(model::Decoder& model,
+                         const data::EvalSet& set,
+                         int64_t rows,
+                         const comm::Group& world);
+
+/// How an answer is compared with the reference.
+enum class Match {
+  Exact,      ///< the whole text, white space trimmed at both ends
+  FirstLine,  ///< the first line, letter case and white space at the ends ignored
+};
+
+struct AnswerOptions {
+  Match match = Match::Exact;
+  model::SampleOptions sample;
+  std::string system;  ///< put before every conversation as the system's message when not empty
+  int64_t limit = 0;   ///< first so many examples; 0: all
+};
+
+struct Answer {
+  int64_t index = 0;  ///< in the data set
+  std::string question;
+  std::string reference;
+  std::string text;  ///< what the model said
+  bool correct = false;
+};
+
+struct AnswerReport {
+  int64_t correct = 0;
+  int64_t total = 0;
+  std::vector<Answer> answers;  ///< this rank's, in order of index
+
+  double accuracy() const;
+};
+
+/// Generates an answer to every question, spread over ranks that each hold the whole model;
+/// collective. The counts are of all ranks.
+AnswerReport evaluate_answers(model::Decoder& model,
+                              const data::EvalSet& set,
+                              const AnswerOptions& options,
+                              const comm::Group& world);
+
+/// Whether `text` counts as `reference`.
+bool matches(const std::string& text, const std::string& reference, Match match);
+
+}  // namespace kamerton::eval

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// References to everything a run is made of. Built by cli, used by the loop; owns nothing.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kamerton/comm/group.h"
+#include "kamerton/data/stream.h"
+#include "kamerton/model/decoder.h"
+#include "kamerton/objective/objective.h"
+#include "kamerton/optim/sharded_parameters.h"
+#include "kamerton/train/config.h"
+#include "kamerton/train/event.h"
+#include "kamerton/train/snapshot.h"
+#include "kamerton/tuning/lora.h"
+
+namespace kamerton::train {
+
+struct Parts {
+  const TrainConfig& config;
+  const optim::OptimConfig& optim_config;
+  const comm::Group& world;
+  model::Decoder& model;
+  objective::Objective& objective;
+  optim::ShardedParameters& parameters;
+  data::TrainStream& batches;
+  tuning::DropoutKeys* dropout;  ///< null without an adapter
+  Snapshots& snapshots;
+  std::function<bool(int64_t)> begin_step;  ///< told the number of a step that begins; true: its
+                                            ///< loss shall be no number (a fault under test)
+  std::function<double()> evaluate;         ///< mean loss on data.eval over all ranks; empty: none
+  std::function<void(const Event&)> emit;   ///< events go to sinks; called on every rank
+};
+
+}  // namespace kamerton::train

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// A run's state to disk and back: joins the parameters' owner, the data stream and the checkpoint
+// store.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "kamerton/checkpoint/store.h"
+#include "kamerton/comm/group.h"
+#include "kamerton/core/json.h"
+#include "kamerton/data/stream.h"
+#include "kamerton/optim/sharded_parameters.h"
+#include "kamerton/train/event.h"
+#include "kamerton/train/progress.h"
+
+namespace kamerton::train {
+
+/// What identifies a run; written into every checkpoint and compared on resume.
+struct RunIdentity {
+  std::string config_yaml;  ///< resolved configuration
+  std::string base_model;   ///< folder of the base model
+  std::string method;       ///< "lora", "full"
+  int64_t total_steps = 0;
+  core::Json details;  ///< further facts for people (tokenizer digest, version, world size, ZeRO
+                       ///< stage ...)
+};
+
+/// All member functions are collective over the group.
+class Snapshots {
+ public:
+  /// Removes what an interrupted save left behind.
+  Snapshots(const std::filesystem::path& folder,
+            const comm::Group& world,
+            optim::ShardedParameters& parameters,
+            data::TrainStream& batches,
+            RunIdentity identity,
+            const checkpoint::StoreOptions& options);
+  ~Snapshots();
+
+  /// Saves weights that are trained, optimizer state, data position and progress. On an error
+  /// nothing is published and every rank throws.
+  Saved save(const Progress& progress);
+
+  /// Loads the newest complete checkpoint, if there is one: on any world size and ZeRO stage.
+  /// ErrorKind::Config when it belongs to other data, another base model or another method.
+  std::optional<Progress> resume();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace kamerton::train

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// One optimizer update.
+#pragma once
+
+#include <cstdint>
+
+#include "kamerton/train/parts.h"
+
+namespace kamerton::train {
+
+struct StepReport {
+  double loss = 0;       ///< mean over the targets of all ranks and micro-batches
+  double grad_norm = 0;  ///< before clipping
+  double lr = 0;
+  int64_t targets = 0;   ///< tokens that were trained on, all ranks
+  int64_t tokens = 0;    ///< tokens that were read, all ranks
+  bool skipped = false;  ///< loss or gradient not finite on some rank: nothing was updated
+};
+
+/// Runs step number `step` (from 1) of `total_steps`; `update_number`: its number among the applied
+/// ones, should it be applied. Collective over all ranks; every rank returns the same report.
+StepReport run_step(Parts& parts, int64_t step, int64_t update_number, int64_t total_steps);
+
+}  // namespace kamerton::train

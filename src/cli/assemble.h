@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a configuration to the parts of a run, in the one order in which they depend on each other.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "kamerton/comm/session.h"
+#include "kamerton/mesh/mesh.h"
+#include "kamerton/model/decoder.h"
+#include "kamerton/model/weights.h"
+#include "kamerton/optim/memory_plan.h"
+#include "kamerton/optim/sharded_parameters.h"
+#include "kamerton/text/bundle.h"
+#include "kamerton/tuning/lora.h"
+#include "kamerton/tuning/peft_format.h"
+
+#include "run_config.h"
+
+namespace kamerton::cli {
+
+/// A decoder ready to be placed: architecture, adapter and freezing applied, no memory given yet.
+struct Tuned {
+  std::unique_ptr<model::Decoder> decoder;
+  std::optional<tuning::Lora> lora;
+  std::optional<tuning::PeftAdapter> start;  ///< the adapter that the run goes on from
+};
+Tuned build_tuned(const RunConfig& config);
+
+/// Fills parameters from the base model, the adapter's file or the adapter's initial values.
+optim::ShardedParameters::Fill filler(const RunConfig& config,
+                                      const Tuned& tuned,
+                                      const model::WeightSource& weights);
+
+/// The predicted memory of a rank.
+optim::MemoryPlan plan_run(const RunConfig& config, const Tuned& tuned, int shard_size);
+
+/// Counts over all parameters.
+struct ParameterCounts {
+  int64_t all = 0;
+  int64_t trainable = 0;
+};
+ParameterCounts count_parameters(const model::Decoder& decoder);
+
+/// "LlamaForCausalLM, 135 M parameters, 4.9 M trained (LoRA r 16), fp32": for the header.
+std::string describe(const Tuned& tuned);
+
+/// A decoder with whole weights for generate, chat and eval: the base model, with an adapter merged
+/// in when given.
+std::unique_ptr<model::Decoder> load_for_inference(const std::string& model_dir,
+                                                   const std::string& adapter_dir,
+                                                   const std::string& dtype);
+
+}  // namespace kamerton::cli

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// kamerton import and kamerton export: models and adapters in and out, in Hugging Face form.
+#include <filesystem>
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "kamerton/core/error.h"
+#include "kamerton/mesh/threads.h"
+#include "kamerton/model/gguf_import.h"
+#include "kamerton/storage/gguf.h"
+#include "kamerton/text/gguf_tokenizer.h"
+
+#include "assemble.h"
+#include "command.h"
+#include "snapshot_reader.h"
+
+namespace kamerton::cli {
+namespace {
+
+using core::Error;
+using core::ErrorKind;
+
+at::ScalarType stored_type(const std::string& name) {
+  if (name == "bf16") {
+    return at::kBFloat16;
+  }
+  if (name == "fp32") {
+    return at::kFloat;
+  }
+  throw Error(ErrorKind::Config,
+              {.where = "cli.import",
+               .what = "--dtype is not known",
+               .got = "'" + name + "'",
+               .allowed = "bf16, fp32"});
+}
+
+void refuse_existing(const std::filesystem::path& folder, bool force) {
+  if (!force && std::filesystem::exists(folder) && !std::filesystem::is_empty(folder)) {
+    throw Error(ErrorKind::Output,
+                {.where = "cli.import",
+                 .what = "the output folder is not empty",
+                 .got = folder.string(),
+                 .allowed = "a new or empty folder",
+                 .hint = "--force to replace it"});
+  }
+}
+
+int run_import(const po::variables_map& arguments, comm::Session*) {
+  static const Command self = import_command();
+  const std::filesystem::path from = required(arguments, "from", self);
+  const std::filesystem::path to = required(arguments, "to", self);
+  refuse_existing(to, arguments.count("force") != 0);
+  const at::ScalarType dtype = stored_type(arguments["dtype"].as<std::string>());
+  mesh::choose_threads(1, 1);
+  if (from.extension() == ".gguf") {
+    const storage::GgufFile file = storage::GgufFile::open(from);
+    const text::GgufTokenizerFiles tokenizer =
+        text::gguf_tokenizer_files(file.metadata(), from.string());
+    std::map<std::string, std::string> files = {
+        {"tokenizer.json", tokenizer.tokenizer_json},
+        {"tokenizer_config.json", tokenizer.tokenizer_config_json},
+        {"special_tokens_map.json", tokenizer.special_tokens_map_json}};
+    if (!tokenizer.chat_template.empty()) {
+      files["chat_template.jinja"] = tokenizer.chat_template;
+    }
+    model::import_gguf(from.string(), to.string(), dtype, files);
+  } else if (std::filesystem::is_directory(from)) {
+    const auto decoder =
+        load_for_inference(from.string(), value_or<std::string>(arguments, "adapter", ""), "fp32");
+    model::save_model(to.string(), *decoder, {.dtype = dtype, .copy_from = from.string()});
+  } else {
+    throw Error(ErrorKind::Config,
+                {.where = "cli.import",
+                 .what = "this cannot be imported",
+                 .got = from.string(),
+                 .allowed = "a .gguf file or a Hugging Face model folder"});
+  }
+  fmt::print("{}\n", to.string());
+  return 0;
+}
+
+int run_export(const po::variables_map& arguments, comm::Session*) {
+  static const Command self = export_command();
+  const std::filesystem::path checkpoint = required(arguments, "checkpoint", self);
+  const std::filesystem::path to = required(arguments, "to", self);
+  refuse_existing(to, arguments.count("force") != 0);
+  const at::ScalarType dtype = stored_type(arguments["dtype"].as<std::string>());
+  mesh::choose_threads(1, 1);
+  export_checkpoint(checkpoint,
+                    to,
+                    {.dtype = dtype,
+                     .merge = arguments.count("merge") != 0,
+                     .base = value_or<std::string>(arguments, "model", "")});
+  fmt::print("{}\n", to.string());
+  return 0;
+}
+
+}  // namespace
+
+Command import_command() {
+  return {
+      .name = "import",
+      .summary = "a GGUF file or a model folder becomes a Hugging Face folder",
+      .usage = "kamerton import --from FILE.gguf|DIR --to DIR [--adapter DIR] [--dtype bf16]",
+      .description =
+          "Dequantises GGUF (F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K) and "
+          "takes tokenizer and chat template\n"
+          "from its metadata. From a folder: converts the dtype, and merges an adapter when one is "
+          "given.\n\nExamples:\n"
+          "  kamerton import --from SmolLM2-135M-Instruct.Q4_1.gguf --to "
+          "models/SmolLM2-135M-Instruct\n"
+          "  kamerton import --from models/SmolLM2-135M-Instruct --adapter runs/quickstart/adapter "
+          "--to models/tickets",
+      .needs_ranks = false,
+      .add_options =
+          [](po::options_description& options, po::positional_options_description&) {
+            options.add_options()("from", po::value<std::string>(), "what to read")(
+                "to", po::value<std::string>(), "the folder to write")(
+                "adapter,a", po::value<std::string>(), "PEFT adapter to merge into the weights")(
+                "dtype",
+                po::value<std::string>()->default_value("bf16"),
+                "of the written weights: bf16 or fp32")("force",
+                                                        "write into a folder that is not empty");
+          },
+      .run = run_import};
+}
+
+Command export_command() {
+  return {.name = "export",
+          .summary = "a checkpoint becomes a Hugging Face model or a PEFT adapter",
+          .usage = "kamerton export --checkpoint DIR --to DIR [--merge] [--dtype bf16]",
+          .description =
+              "A LoRA run gives a PEFT adapter, or with --merge a whole model; a full run gives a "
+              "model. DIR is a run's folder (its\n"
+              "newest checkpoint) or one checkpoints/step-N. transformers, PEFT and vLLM open the "
+              "result.\n\nExamples:\n"
+              "  kamerton export --checkpoint runs/quickstart --to adapters/tickets\n"
+              "  kamerton export --checkpoint runs/quickstart/checkpoints/step-50 --to "
+              "models/tickets --merge",
+          .needs_ranks = false,
+          .add_options =
+              [](po::options_description& options, po::positional_options_description&) {
+                options.add_options()("checkpoint",
+                                      po::value<std::string>(),
+                                      "a run's folder, or one of its checkpoints")(
+                    "to", po::value<std::string>(), "the folder to write")(
+                    "merge", "merge the adapter into the base model")(
+                    "model,m",
+                    po::value<std::string>(),
+                    "the base model's folder, where it has moved since the run")(
+                    "dtype",
+                    po::value<std::string>()->default_value("bf16"),
+                    "of a whole model's weights: bf16 or fp32")(
+                    "force", "write into a folder that is not empty");
+              },
+          .run = run_export};
+}
+
+}  // namespace kamerton::cli

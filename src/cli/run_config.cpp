@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "run_config.h"
+
+#include "kamerton/core/error.h"
+
+namespace kamerton::cli {
+
+void describe(config::Fields& fields, TelemetryConfig& config) {
+  fields.knob("tensorboard",
+              config.tensorboard,
+              {.text = "also write TensorBoard event files into the run's folder",
+               .cost = "a few hundred bytes a step"});
+}
+
+void describe(config::Fields& fields, RunConfig& config) {
+  fields.knob(
+      "name",
+      config.name,
+      {.text = "the run's folder is output/name; the file's name without .yaml when empty"});
+  fields.knob("output", config.output, {.text = "folder of all runs"});
+  fields.section("model", config.model, "The model to tune.");
+  fields.section("tuning", config.tuning, "What is trained.");
+  fields.section("data", config.data, "What it is trained on.");
+  fields.section(
+      "optim", config.optim, "How weights are updated, and how their state is spread over ranks.");
+  fields.section("mesh", config.mesh, "How ranks are arranged.");
+  fields.section("train", config.train, "How long the run is and what it writes.");
+  fields.section("telemetry", config.telemetry, "What is recorded.");
+}
+
+RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides) {
+  config::Document document = config::Document::from_file(path);
+  for (const std::string& assignment : overrides) {
+    document.set(assignment);
+  }
+  RunConfig config;
+  document.fill(config);
+  if (config.name.empty()) {
+    config.name = std::filesystem::path(path).stem().string();
+  }
+  if (config.name.find('/') != std::string::npos || config.name == "." || config.name == "..") {
+    throw core::Error(core::ErrorKind::Config,
+                      {.where = "cli.run_config",
+                       .what = "'name' is not the name of a folder",
+                       .got = "'" + config.name + "'",
+                       .allowed = "no slash",
+                       .hint = "output: " + config.name});
+  }
+  if (config.train.steps.has_value() && config.train.epochs.has_value()) {
+    throw core::Error(core::ErrorKind::Config,
+                      {.where = "cli.run_config",
+                       .what = "both train.steps and train.epochs are set",
+                       .allowed = "one of them",
+                       .hint = "--set train.epochs=null"});
+  }
+  optim::validate(config.optim);
+  return config;
+}
+
+}  // namespace kamerton::cli

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// The whole of a run's YAML file: the sum of every module's config.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "kamerton/config/load.h"
+#include "kamerton/data/config.h"
+#include "kamerton/mesh/config.h"
+#include "kamerton/model/config.h"
+#include "kamerton/optim/config.h"
+#include "kamerton/train/config.h"
+#include "kamerton/tuning/config.h"
+
+namespace kamerton::cli {
+
+struct TelemetryConfig {
+  bool tensorboard = true;
+};
+
+struct RunConfig {
+  std::string name;
+  std::string output = "runs";
+  model::ModelOptions model;
+  tuning::TuningConfig tuning;
+  data::DataConfig data;
+  optim::OptimConfig optim;
+  mesh::MeshConfig mesh;
+  train::TrainConfig train;
+  TelemetryConfig telemetry;
+
+  std::filesystem::path folder() const { return std::filesystem::path(output) / name; }
+};
+
+void describe(config::Fields& fields, TelemetryConfig& config);
+void describe(config::Fields& fields, RunConfig& config);
+
+/// The file with the --set overrides applied; `name` falls back to the file's stem. Throws
+/// ErrorKind::Config.
+RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides);
+
+}  // namespace kamerton::cli

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "snapshot_reader.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "kamerton/checkpoint/store.h"
+#include "kamerton/core/error.h"
+#include "kamerton/core/format.h"
+
+namespace kamerton::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using core::Error;
+using core::ErrorKind;
+
+/// A checkpoint on disk: the folder of all checkpoints and the step.
+struct Place {
+  fs::path checkpoints;
+  int64_t step = 0;
+};
+
+checkpoint::Store open_store(const fs::path& folder) {
+  return {folder, comm::Group(), {.read_only = true}};
+}
+
+/// path: a run's folder, its checkpoints folder, or one checkpoint.
+Place find_checkpoint(const fs::path& path) {
+  const fs::path clean = path.has_filename() ? path : path.parent_path();
+  if (const auto step = checkpoint::Store::step_of(clean.filename().string()); step.has_value()) {
+    return {clean.parent_path().empty() ? fs::path(".") : clean.parent_path(), *step};
+  }
+  const fs::path folder = fs::is_directory(clean / "checkpoints") ? clean / "checkpoints" : clean;
+  const auto latest = fs::is_directory(folder) ? open_store(folder).latest() : std::nullopt;
+  if (!latest.has_value()) {
+    throw Error(ErrorKind::Data,
+                {.where = "cli.checkpoint",
+                 .what = "there is no complete checkpoint",
+                 .got = path.string(),
+                 .allowed = "a run's folder or its checkpoints/step-N",
+                 .hint = "ls " + folder.string()});
+  }
+  return {folder, *latest};
+}
+
+/// The run's configuration as it was saved.
+RunConfig saved_config(const core::Json& extra, const std::string& base) {
+  RunConfig config;
+  config::Document::from_text(core::json_string(extra, "config_yaml", "checkpoint"),
+                              "the checkpoint's configuration")
+      .fill(config);
+  if (!base.empty()) {
+    config.model.path = base;
+  }
+  return config;
+}
+
+/// The decoder with the trained weights of a checkpoint, whole, in fp32.
+Tuned load_tuned(const Place& place, const RunConfig& saved) {
+  RunConfig config = saved;
+  config.model.dtype = "fp32";
+  config.model.activation_checkpointing = "none";
+  config.tuning.adapter.reset();  // the checkpoint has what became of it
+  Tuned tuned = build_tuned(saved.tuning.adapter.has_value() ? saved : config);
+  tuned.decoder->load_whole();
+  std::vector<checkpoint::Slice> slices;
+  for (const tensor::ParameterPtr& parameter : tuned.decoder->parameters()) {
+    if (parameter->trainable) {
+      slices.push_back({.name = "model." + parameter->name,
+                        .dtype = storage::DType::F32,
+                        .shape = parameter->shape,
+                        .offset = 0,
+                        .length = parameter->numel(),
+                        .data = parameter->value.detach().data_ptr()});
+    }
+  }
+  open_store(place.checkpoints).read(place.step, slices);
+  return tuned;
+}
+
+at::Tensor whole_value(const tensor::Parameter& parameter) {
+  return parameter.value.detach();
+}
+
+}  // namespace
+
+InferenceModel load_model(const po::variables_map& arguments, const Command& command) {
+  if (arguments.count("checkpoint") == 0) {
+    const std::string folder = required(arguments, "model", command);
+    return {load_for_inference(folder,
+                               value_or<std::string>(arguments, "adapter", ""),
+                               arguments["dtype"].as<std::string>()),
+            folder};
+  }
+  if (arguments.count("adapter") != 0) {
+    throw Error(ErrorKind::Config,
+                {.where = "cli." + command.name,
+                 .what = "--checkpoint and --adapter exclude each other",
+                 .allowed = "one of them"});
+  }
+  const Place place = find_checkpoint(arguments["checkpoint"].as<std::string>());
+  const RunConfig config = saved_config(open_store(place.checkpoints).read_extra(place.step),
+                                        value_or<std::string>(arguments, "model", ""));
+  Tuned tuned = load_tuned(place, config);
+  if (tuned.lora.has_value()) {
+    tuned.lora->merge();
+  }
+  return {std::move(tuned.decoder), config.model.path};
+}
+
+void export_checkpoint(const fs::path& checkpoint,
+                       const fs::path& to,
+                       const ExportOptions& options) {
+  const Place place = find_checkpoint(checkpoint);
+  const RunConfig config =
+      saved_config(open_store(place.checkpoints).read_extra(place.step), options.base);
+  Tuned tuned = load_tuned(place, config);
+  if (tuned.lora.has_value() && !options.merge) {
+    tuning::write_peft(to, *tuned.lora, config.model.path, whole_value, true);
+    return;
+  }
+  if (tuned.lora.has_value()) {
+    tuned.lora->merge();
+  }
+  model::save_model(
+      to.string(), *tuned.decoder, {.dtype = options.dtype, .copy_from = config.model.path});
+}
+
+bool is_checkpoint(const fs::path& path) {
+  try {
+    find_checkpoint(path);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+void inspect_checkpoint(const fs::path& path, bool tensors, bool verify) {
+  const Place place = find_checkpoint(path);
+  const checkpoint::Store store = open_store(place.checkpoints);
+  const checkpoint::Contents contents = store.contents(place.step);
+  const core::Json extra = store.read_extra(place.step);
+  const auto row = [](const char* name, const auto& value) {
+    fmt::print("{:<18}{}\n", name, value);
+  };
+  row("checkpoint", (place.checkpoints / checkpoint::Store::folder_name(place.step)).string());
+  row("step", fmt::format("{} of {}", contents.step, extra["total_steps"].dump()));
+  row("method", extra["method"].dump());
+  row("base model", extra["base_model"].dump());
+  row("saved by",
+      fmt::format("kamerton {} on {} rank(s)", contents.program_version, contents.world_size));
+  row("size",
+      fmt::format("{} in {} file(s), {} tensors",
+                  core::format_bytes(static_cast<uint64_t>(contents.bytes)),
+                  contents.files.size(),
+                  contents.tensors.size()));
+  if (tensors) {
+    for (const checkpoint::TensorInfo& tensor : contents.tensors) {
+      fmt::print("  {:<72}{:<6}[{}]\n",
+                 tensor.name,
+                 storage::name_of(tensor.dtype),
+                 fmt::join(tensor.shape, ", "));
+    }
+  }
+  if (verify) {
+    store.verify(place.step);
+    row("digests", "all files are as they were written");
+  }
+}
+
+}  // namespace kamerton::cli

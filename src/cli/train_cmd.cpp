@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+// kamerton train: each line uses only the lines above it.
+#include <cstring>
+#include <filesystem>
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "kamerton/comm/watchdog.h"
+#include "kamerton/core/error.h"
+#include "kamerton/core/format.h"
+#include "kamerton/core/log.h"
+#include "kamerton/eval/evaluator.h"
+#include "kamerton/mesh/mesh.h"
+#include "kamerton/mesh/threads.h"
+#include "kamerton/storage/digest.h"
+#include "kamerton/storage/filesystem.h"
+#include "kamerton/telemetry/memory.h"
+#include "kamerton/tensor/allocator.h"
+#include "kamerton/train/loop.h"
+#include "kamerton/train/signals.h"
+
+#include "assemble.h"
+#include "command.h"
+#include "run_reporter.h"
+
+namespace kamerton::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using core::Error;
+using core::ErrorKind;
+
+/// Makes the run's folder on rank 0; every rank hears of a failure. A run that exists is not
+/// overwritten by accident.
+void prepare_folder(const RunConfig& config, bool resume, const comm::Group& world) {
+  std::string fault;
+  if (world.rank() == 0) {
+    try {
+      if (!resume && fs::exists(config.folder() / "metrics.jsonl")) {
+        fault = core::to_text({.where = "cli.train",
+                               .what = "this run exists already",
+                               .got = config.folder().string(),
+                               .hint = "--resume to go on, --set name=NEW, or remove the folder"});
+      } else {
+        storage::posix_filesystem().make_directories(config.folder() / "checkpoints");
+        storage::write_file_atomic(
+            storage::posix_filesystem(), config.folder() / "config.yaml", config::dump(config));
+      }
+    } catch (const std::exception& error) {
+      fault = error.what();
+    }
+  }
+  fault = world.broadcast(fault, 0);
+  if (!fault.empty()) {
+    throw Error(ErrorKind::Output, {.where = "cli.train", .what = fault});
+  }
+}
+
+/// Token counts of all examples, each rank its share.
+std::vector<int32_t> gather_lengths(const data::Dataset& set, const comm::Group& world) {
+  const int64_t size = set.size();
+  const auto mine =
+      set.lengths(size * world.rank() / world.size(), size * (world.rank() + 1) / world.size());
+  std::vector<int32_t> all;
+  all.reserve(static_cast<size_t>(size));
+  for (const std::string& part : world.all_gather(std::string_view(
+           reinterpret_cast<const char*>(mine.data()), mine.size() * sizeof(int32_t)))) {
+    const size_t begin = all.size();
+    all.resize(begin + part.size() / sizeof(int32_t));
+    std::memcpy(all.data() + begin, part.data(), part.size());
+  }
+  return all;
+}
+
+int64_t count_steps(const RunConfig& config,
+                    const data::TrainStream& batches,
+                    const comm::Group& world) {
+  if (config.train.steps.has_value()) {
+    return *config.train.steps;
+  }
+  const std::vector<int32_t> lengths =
+      config.data.packing ? gather_lengths(batches.dataset(), world) : std::vector<int32_t>{};
+  return data::steps_for_epochs(config.data,
+                                static_cast<uint64_t>(config.train.seed),
+                                config.train.epochs.value_or(1.0),
+                                batches.size(),
+                                lengths,
+                                batches.summary().sequence_length);
+}
+
+train::RunIdentity identity_of(const RunConfig& config,
+                               const text::TokenizerBundle& bundle,
+                               int64_t total_steps,
+                               const comm::Group& world) {
+  return {.config_yaml = config::dump(config),
+          .base_model = config.model.path,
+          .method = config.tuning.method,
+          .total_steps = total_steps,
+          .details = core::Json{{"tokenizer_digest", storage::digest_hex(bundle.digest_text())},
+                                {"world_size", world.size()},
+                                {"zero_stage", config.optim.zero_stage}}};
+}
+
+checkpoint::StoreOptions store_options(const RunConfig& config) {
+  const char* job = std::getenv("SLURM_JOB_ID");  // a requeued job takes its own lock over
+  return {.keep = config.train.checkpoint.keep,
+          .owner = job == nullptr ? "" : std::string("slurm-") + job,
+          .program_version = KAMERTON_VERSION};
+}
+
+/// What a user takes away: the adapter, at once in PEFT's form. Collective.
+void write_result(const RunConfig& config,
+                  const Tuned& tuned,
+                  optim::ShardedParameters& parameters,
+                  const comm::Group& world) {
+  if (tuned.lora.has_value()) {
+    tuning::write_peft(
+        config.folder() / "adapter",
+        *tuned.lora,
+        config.model.path,
+        [&parameters](const tensor::Parameter& parameter) { return parameters.fetch(parameter); },
+        world.rank() == 0);
+  }
+}
+
+int run_train(const po::variables_map& arguments, comm::Session* session) {
+  static const Command self = train_command();
+  const comm::Group& world = session->world();
+  const RunConfig config =
+      load_run_config(required(arguments, "config", self),
+                      value_or<std::vector<std::string>>(arguments, "set", {}));
+  const bool resume = arguments.count("resume") != 0;
+
+  const mesh::Mesh mesh = mesh::build(config.mesh, world);
+  prepare_folder(config, resume, world);
+  session->set_report_folder(config.folder());
+  const std::string threads = mesh::choose_threads(session->topology());
+  const comm::Watchdog watchdog = session->watchdog();
+  watchdog.start(config.folder(), config.train.watchdog_s);
+  train::catch_stop_signals();
+
+  const text::TokenizerBundle bundle = text::load_bundle(config.model.path);
+  Tuned tuned = build_tuned(config);
+  model::Decoder& decoder = *tuned.decoder;
+  data::TrainStream batches(config.data,
+                            static_cast<uint64_t>(config.train.seed),
+                            bundle,
+                            world.rank(),
+                            world.size(),
+                            decoder.config().max_positions);
+  std::optional<data::EvalSet> held_out;
+  if (!config.data.eval.empty()) {
+    held_out = data::open_eval(config.data, bundle, decoder.config().max_positions);
+  }
+  const int64_t total_steps = count_steps(config, batches, world);
+
+  const auto weights = model::open_weights(config.model, decoder);
+  optim::ShardedParameters parameters(
+      decoder.units(), {mesh.shard(), mesh.replicate()}, config.optim, decoder.dtype());
+  decoder.set_hooks(&parameters);
+  parameters.load(filler(config, tuned, *weights));
+
+  train::Snapshots snapshots(config.folder() / "checkpoints",
+                             world,
+                             parameters,
+                             batches,
+                             identity_of(config, bundle, total_steps, world),
+                             store_options(config));
+  train::Progress progress;
+  if (resume) {
+    progress = snapshots.resume().value_or(progress);
+  }
+
+  const optim::MemoryPlan plan = plan_run(config, tuned, mesh.shard().size());
+  RunReporter reporter(config, world, progress.step, total_steps);
+  reporter.header({.mesh = mesh.describe(),
+                   .threads = threads,
+                   .data = batches.summary().text(),
+                   .model = describe(tuned),
+                   .memory = optim::to_text(plan)});
+  objective::TokenLoss objective;
+  train::Parts parts{.config = config.train,
+                     .optim_config = config.optim,
+                     .world = world,
+                     .model = decoder,
+                     .objective = objective,
+                     .parameters = parameters,
+                     .batches = batches,
+                     .dropout = tuned.lora.has_value() ? &tuned.lora->dropout_keys() : nullptr,
+                     .snapshots = snapshots,
+                     .begin_step =
+                         [&](int64_t step) {
+                           watchdog.note_step(step);
+                           return comm::fault_at_step(session->fault(), world.rank(), step) ==
+                                  comm::FaultAction::Nan;
+                         },
+                     .evaluate = {},
+                     .emit = [&reporter](const train::Event& event) { reporter.on(event); }};
+  if (held_out.has_value()) {
+    parts.evaluate = [&] {
+      return eval::evaluate_loss(decoder, *held_out, config.data.micro_batch_rows, world).loss();
+    };
+  }
+  const train::Outcome outcome = train::run_loop(parts, progress, total_steps);
+  if (outcome == train::Outcome::Preempted) {
+    reporter.farewell("saved; go on with --resume");
+    return core::exit_code(ErrorKind::Preempted);
+  }
+  write_result(config, tuned, parameters, world);
+  reporter.finish(plan, tuned.lora.has_value());
+  return 0;
+}
+
+}  // namespace
+
+Command train_command() {
+  return {.name = "train",
+          .summary = "one run from a YAML file, on one rank or many",
+          .usage =
+              "kamerton train RUN.yaml [--set KEY=VALUE]... [--resume] | kamerton train --keys "
+              "[SECTION]",
+          .description =
+              "Writes runs/NAME/: config.yaml, metrics.jsonl, tensorboard/, checkpoints/, and "
+              "adapter/ (LoRA). SIGTERM and SIGUSR1 save at the\n"
+              "next step and end with code 75; --resume goes on from there, on any number of "
+              "ranks.\n\nExamples:\n"
+              "  kamerton train configs/quickstart/run.yaml\n"
+              "  mpirun -np 2 kamerton train configs/quickstart/run.yaml --set optim.lr=1e-3 --set "
+              "name=faster\n"
+              "  launch/kamerton-run -n 4 -- train configs/quickstart/run.yaml --resume\n"
+              "  kamerton train --keys optim",
+          .needs_ranks = true,
+          .add_options =
+              [](po::options_description& options, po::positional_options_description& positional) {
+                options.add_options()("config", po::value<std::string>(), "the run's YAML file")(
+                    "set",
+                    po::value<std::vector<std::string>>(),
+                    "KEY=VALUE over the file's, such as optim.lr=1e-4; may be repeated")(
+                    "resume",
+                    "go on from the newest complete checkpoint; from the start when there is none")(
+                    "keys",
+                    po::value<std::string>()->implicit_value(""),
+                    "list all keys (or a section's) with default, range and cost");
+                positional.add("config", 1);
+              },
+          .run = run_train};
+}
+
+}  // namespace kamerton::cli

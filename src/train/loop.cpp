@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kamerton/train/loop.h"
+
+#include <fmt/format.h>
+
+#include "kamerton/core/error.h"
+#include "kamerton/train/policy.h"
+#include "kamerton/train/signals.h"
+#include "kamerton/train/step.h"
+
+namespace kamerton::train {
+namespace {
+
+void note(Progress& progress, const StepReport& report) {
+  ++progress.step;
+  progress.updates += report.skipped ? 0 : 1;
+  progress.skipped += report.skipped ? 1 : 0;
+  progress.skipped_in_a_row = report.skipped ? progress.skipped_in_a_row + 1 : 0;
+  progress.tokens += report.tokens;
+  progress.targets += report.targets;
+  progress.note({progress.step, report.loss, report.grad_norm, report.lr});
+}
+
+/// All ranks reach the same verdict: the reports they judge are equal.
+void refuse_divergence(const Parts& parts, const Progress& progress) {
+  if (progress.skipped_in_a_row < parts.optim_config.max_skipped_steps) {
+    return;
+  }
+  throw core::Error(
+      core::ErrorKind::Numeric,
+      {.where = "train.loop",
+       .what = "loss or gradient is not finite, step after step",
+       .got = fmt::format(
+           "{} steps in a row, the last is step {}", progress.skipped_in_a_row, progress.step),
+       .allowed = fmt::format("fewer than optim.max_skipped_steps = {}",
+                              parts.optim_config.max_skipped_steps),
+       .hint = "a lower optim.lr, more optim.warmup_steps, or kamerton data verify"});
+}
+
+void save(Parts& parts, const Progress& progress) {
+  try {
+    parts.emit(parts.snapshots.save(progress));
+  } catch (const core::Error& error) {
+    if (parts.config.checkpoint.on_save_error == "abort") {
+      throw;
+    }
+    parts.emit(SaveFailed{progress.step, error.what()});
+  }
+}
+
+}  // namespace
+
+Outcome run_loop(Parts& parts, Progress& progress, int64_t total_steps) {
+  while (progress.step < total_steps) {
+    const StepReport report = run_step(parts, progress.step + 1, progress.updates + 1, total_steps);
+    note(progress, report);
+    parts.emit(StepDone{progress.step,
+                        total_steps,
+                        report.loss,
+                        report.grad_norm,
+                        report.lr,
+                        report.tokens,
+                        report.targets,
+                        report.skipped});
+    refuse_divergence(parts, progress);
+
+    const bool stop_asked = parts.world.max(static_cast<int64_t>(stop_signal())) != 0;
+    const Decision decision = decide(parts.config, progress.step, total_steps, stop_asked);
+    if (decision.evaluate && parts.evaluate) {
+      parts.emit(EvalDone{progress.step, parts.evaluate()});
+    }
+    if (decision.save) {
+      save(parts, progress);
+    }
+    if (decision.stop) {
+      parts.emit(Stopped{progress.step, "asked to stop by a signal"});
+      return Outcome::Preempted;
+    }
+  }
+  return Outcome::Finished;
+}
+
+}  // namespace kamerton::train

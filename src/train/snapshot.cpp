@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kamerton/train/snapshot.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "kamerton/checkpoint/store.h"
+#include "kamerton/core/error.h"
+#include "kamerton/core/log.h"
+
+namespace kamerton::train {
+namespace {
+
+using core::Error;
+using core::ErrorKind;
+using core::Json;
+
+storage::DType dtype_of(const at::Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case at::kFloat:
+      return storage::DType::F32;
+    case at::kBFloat16:
+      return storage::DType::BF16;
+    case at::kHalf:
+      return storage::DType::F16;
+    case at::kDouble:
+      return storage::DType::F64;
+    default:
+      throw Error(ErrorKind::Internal,
+                  {.where = "train.snapshot",
+                   .what = "a state of this type cannot be saved",
+                   .got = at::toString(tensor.scalar_type())});
+  }
+}
+
+std::vector<checkpoint::Slice> to_slices(const std::vector<optim::StateSlice>& states) {
+  std::vector<checkpoint::Slice> slices;
+  slices.reserve(states.size());
+  for (const optim::StateSlice& state : states) {
+    slices.push_back({.name = state.key,
+                      .dtype = dtype_of(state.data),
+                      .shape = state.shape,
+                      .offset = state.offset,
+                      .length = state.data.numel(),
+                      .data = state.data.data_ptr()});
+  }
+  return slices;
+}
+
+Json to_json(const Progress& progress) {
+  Json log = Json::array();
+  for (const LogEntry& entry : progress.log) {
+    log.push_back({entry.step, entry.loss, entry.grad_norm, entry.lr});
+  }
+  return {{"step", progress.step},
+          {"updates", progress.updates},
+          {"skipped", progress.skipped},
+          {"skipped_in_a_row", progress.skipped_in_a_row},
+          {"tokens", progress.tokens},
+          {"targets", progress.targets},
+          {"log_every", progress.log_every},
+          {"log", std::move(log)}};
+}
+
+/// A number that was not finite has been written as null.
+double number_or_nan(const Json& value) {
+  return value.is_number() ? value.get<double>() : std::nan("");
+}
+
+Progress to_progress(const Json& json, const std::string& origin) {
+  Progress progress;
+  progress.step = core::json_int(json, "step", origin);
+  progress.updates = core::json_int(json, "updates", origin);
+  progress.skipped = core::json_int(json, "skipped", origin);
+  progress.skipped_in_a_row = core::json_int(json, "skipped_in_a_row", origin);
+  progress.tokens = core::json_int(json, "tokens", origin);
+  progress.targets = core::json_int(json, "targets", origin);
+  progress.log_every = core::json_int(json, "log_every", origin);
+  for (const Json& entry : json["log"]) {
+    progress.log.push_back({entry[0].get<int64_t>(),
+                            number_or_nan(entry[1]),
+                            number_or_nan(entry[2]),
+                            number_or_nan(entry[3])});
+  }
+  return progress;
+}
+
+/// trainer_state.json in Hugging Face's shape, for tools that plot it.
+std::string trainer_state(const Progress& progress, int64_t total_steps) {
+  Json history = Json::array();
+  for (const LogEntry& entry : progress.log) {
+    history.push_back({{"step", entry.step},
+                       {"loss", entry.loss},
+                       {"grad_norm", entry.grad_norm},
+                       {"learning_rate", entry.lr}});
+  }
+  return Json{{"global_step", progress.step},
+              {"max_steps", total_steps},
+              {"num_input_tokens_seen", progress.tokens},
+              {"log_history", history}}
+             .dump(2) +
+         "\n";
+}
+
+}  // namespace
+
+struct Snapshots::State {
+  checkpoint::Store store;
+  const comm::Group& world;
+  optim::ShardedParameters& parameters;
+  data::TrainStream& batches;
+  RunIdentity identity;
+
+  /// The stream's state of all ranks, the same on each.
+  Json stream_state() const {
+    std::vector<Json> states;
+    for (const std::string& text : world.all_gather(std::string_view(batches.state().dump()))) {
+      states.push_back(core::parse_json(text, "data position"));
+    }
+    return data::merge_states(states);
+  }
+
+  void require_same(const char* what, const Json& saved, const std::string& now) const {
+    const std::string then = saved.is_string() ? saved.get<std::string>() : saved.dump();
+    if (then != now) {
+      throw Error(
+          ErrorKind::Config,
+          {.where = "train.resume",
+           .what = fmt::format(
+               "the checkpoint in {} belongs to another {}", store.folder().string(), what),
+           .got = now,
+           .allowed = then,
+           .hint =
+               "another run name (--set name=...), or the configuration that the run began with"});
+    }
+  }
+};
+
+Snapshots::Snapshots(const std::filesystem::path& folder,
+                     const comm::Group& world,
+                     optim::ShardedParameters& parameters,
+                     data::TrainStream& batches,
+                     RunIdentity identity,
+                     const checkpoint::StoreOptions& options)
+    : state_(new State{checkpoint::Store(folder, world, options),
+                       world,
+                       parameters,
+                       batches,
+                       std::move(identity)}) {}
+
+Snapshots::~Snapshots() = default;
+
+Saved Snapshots::save(const Progress& progress) {
+  const RunIdentity& identity = state_->identity;
+  const Json extra = {{"progress", to_json(progress)},
+                      {"stream", state_->stream_state()},
+                      {"data_digest", state_->batches.digest()},
+                      {"base_model", identity.base_model},
+                      {"method", identity.method},
+                      {"total_steps", identity.total_steps},
+                      {"config_yaml", identity.config_yaml},
+                      {"details", identity.details}};
+  const checkpoint::SaveReport report =
+      state_->store.save(progress.step,
+                         to_slices(state_->parameters.owned_slices()),
+                         extra,
+                         trainer_state(progress, identity.total_steps));
+  return {.step = report.step,
+          .folder = report.folder.string(),
+          .bytes = report.bytes,
+          .seconds = report.seconds};
+}
+
+std::optional<Progress> Snapshots::resume() {
+  const std::optional<int64_t> step = state_->store.latest();
+  if (!step.has_value()) {
+    return std::nullopt;
+  }
+  const Json extra = state_->store.read_extra(*step);
+  state_->require_same("method", extra["method"], state_->identity.method);
+  state_->require_same("base model", extra["base_model"], state_->identity.base_model);
+  state_->require_same("data set", extra["data_digest"], state_->batches.digest());
+  if (const int64_t then = core::json_int(extra, "total_steps", "checkpoint");
+      then != state_->identity.total_steps) {
+    core::log_info(fmt::format(
+        "the run was {} steps long and is {} now: the learning rate follows the new length",
+        then,
+        state_->identity.total_steps));
+  }
+  state_->store.load(*step, to_slices(state_->parameters.slices_to_load()));
+  state_->parameters.after_load();
+  state_->batches.load_state(extra["stream"]);
+  return to_progress(extra["progress"], state_->store.folder().string());
+}
+
+}  // namespace kamerton::train
