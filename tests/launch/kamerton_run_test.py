@@ -168,6 +168,13 @@ class Running(unittest.TestCase):
 
         self.assertEqual((code, report["action"], report["last_checkpoint"]), (74, "retry", "step-4"))
 
+    def test_continue_resumes_only_what_has_a_checkpoint(self):
+        self.assertNotIn("--resume", self.finish(self.start("fine", "--continue"))[1])
+        (self.folder / "runs/demo/checkpoints/step-5").mkdir(parents=True)
+        self.assertNotIn("--resume", self.finish(self.start("fine", "--continue"))[1])  # no manifest: not complete
+        (self.folder / "runs/demo/checkpoints/step-5/manifest.json").write_text("{}")
+        self.assertIn("--resume", self.finish(self.start("fine", "--continue"))[1])
+
     def test_three_attempts_without_progress_are_enough(self):
         code, _, _, report = self.finish(self.start("stuck", "--retries", "9"))
 
