@@ -62,8 +62,7 @@ Tuned load_tuned(const Place& place, const RunConfig& saved) {
   RunConfig config = saved;
   config.model.dtype = "fp32";
   config.model.activation_checkpointing = "none";
-  config.tuning.adapter.reset();  // the checkpoint has what became of it
-  Tuned tuned = build_tuned(saved.tuning.adapter.has_value() ? saved : config);
+  Tuned tuned = build_tuned(config);
   tuned.decoder->load_whole();
   std::vector<checkpoint::Slice> slices;
   for (const tensor::ParameterPtr& parameter : tuned.decoder->parameters()) {

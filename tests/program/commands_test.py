@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Help, versions, looking: commands that need no long run."""
+import json
+import re
+
+import support
+
+
+class Commands(support.ProgramTest):
+    NAMES = ["train", "eval", "generate", "chat", "data show", "data stats", "data verify", "import", "export", "inspect", "plan", "doctor", "version"]
+
+    def test_overview_names_every_command(self):
+        result = self.run_program("--help")
+        self.assert_success(result)
+        for name in self.NAMES:
+            self.assertIn(name, result.out)
+
+    def test_every_help_teaches_with_an_example(self):
+        for name in self.NAMES:
+            result = self.run_program(*name.split(), "--help")
+            self.assert_success(result)
+            self.assertIn("Usage: kamerton " + name, result.out)
+            if name != "version":
+                self.assertRegex(result.out, r"Examples?:\n  \S")
+
+    def test_typo_in_a_command_names_the_nearest(self):
+        self.assert_refused(self.run_program("trian", "x.yaml"), 64, "trian", "kamerton train")
+
+    def test_typo_in_an_option_names_the_nearest(self):
+        self.assert_refused(self.run_program("generate", "--promt", "x"), 64, "--promt", "--prompt")
+
+    def test_no_command_is_an_error(self):
+        self.assertEqual(self.run_program().code, 64)
+
+    def test_version_is_printed(self):
+        result = self.run_program("version")
+        self.assert_success(result)
+        self.assertRegex(result.out, r"^kamerton \d+\.\d+\.\d+ \(libtorch 2\.")
+
+    def test_doctor_finds_this_machine_sound_on_one_and_two_ranks(self):
+        for ranks in (0, 2):
+            result = self.run_program("doctor", "--folder", ".", ranks=ranks)
+            self.assert_success(result)
+            self.assertIn("all is well", result.out)
+
+    def test_plan_shows_every_stage_without_weights(self):
+        result = self.run_program("plan", "configs/debug/tiny.yaml", "--ranks", "4")
+        self.assert_success(result)
+        for stage in ("0", "1 *", "2", "3"):
+            self.assertRegex(result.out, rf"(?m)^{re.escape(stage)}\s+\d")
+
+    def test_keys_are_listed_with_their_documentation(self):
+        result = self.run_program("train", "--keys", "optim")
+        self.assert_success(result)
+        self.assertIn("zero_stage", result.out)
+
+    def test_configs_readme_is_what_the_program_says(self):
+        result = self.run_program("train", "--keys-markdown")
+        self.assert_success(result)
+        self.assertEqual(result.out, (support.SOURCE / "configs" / "README.md").read_text(),
+                         "configs/README.md is stale: kamerton train --keys-markdown > configs/README.md")
+
+    def test_data_show_marks_what_is_trained(self):
+        result = self.run_program("data", "show", "configs/debug/tiny.yaml", "--count", "1")
+        self.assert_success(result)
+        self.assertIn("plus", result.out)
+        self.assertIn("[[", result.out)
+
+    def test_data_stats_counts(self):
+        result = self.run_program("data", "stats", "configs/debug/tiny.yaml")
+        self.assert_success(result)
+        self.assertIn("64", result.out)
+
+    def test_data_verify_passes_good_data(self):
+        result = self.run_program("data", "verify", "configs/debug/tiny.yaml")
+        self.assert_success(result)
+        self.assertIn("no fault found", result.out)
+
+
+class RealModel(support.ProgramTest):
+    def setUp(self):
+        super().setUp()
+        self.model = support.SHARED / "models" / "stories260K"
+        if not self.model.exists():
+            self.skipTest("reference data is absent: models/stories260K (set KAMERTON_SHARED)")
+
+    def test_greedy_story_is_exact_and_alone_on_stdout(self):
+        result = self.run_program("generate", "--model", self.model, "--prompt", "", "--max-new-tokens", "64")
+        self.assert_success(result)
+        self.assertTrue(result.out.startswith("Once upon a time, there was a little girl named Lily. She loved to play outside in the park."), str(result))
+
+    def test_same_seed_same_text(self):
+        texts = {self.run_program("generate", "--model", self.model, "--prompt", "Once", "-t", "1.0", "--seed", "5", "-n", "30").out for _ in range(2)}
+        other = self.run_program("generate", "--model", self.model, "--prompt", "Once", "-t", "1.0", "--seed", "6", "-n", "30").out
+        self.assertEqual(len(texts), 1)
+        self.assertNotIn(other, texts)
+
+    def test_inspect_describes_the_model(self):
+        result = self.run_program("inspect", self.model, "--tensors")
+        self.assert_success(result)
+        self.assertIn("LlamaForCausalLM", result.out)
+        self.assertIn("model.layers.4.mlp.down_proj.weight", result.out)
+
+    def test_eval_is_the_same_on_one_and_two_ranks(self):
+        rows = [{"text": f"Once upon a time, there was a dog named Max{i}. He was happy."} for i in range(7)]
+        (self.folder / "text.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        losses = []
+        for ranks in (0, 2):
+            result = self.run_program("eval", "--model", self.model, "--data", "text.jsonl", "--json", f"r{ranks}.json", ranks=ranks)
+            self.assert_success(result)
+            losses.append(json.loads((self.folder / f"r{ranks}.json").read_text())["loss"])
+        self.assertAlmostEqual(losses[0], losses[1], places=6)
+
+
+if __name__ == "__main__":
+    support.main()
