@@ -2,6 +2,7 @@
 // kamerton train: each line uses only the lines above it.
 #include <cstring>
 #include <filesystem>
+#include <functional>
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -31,30 +32,45 @@ namespace fs = std::filesystem;
 using core::Error;
 using core::ErrorKind;
 
-/// Makes the run's folder on rank 0; every rank hears of a failure. A run that exists is not
-/// overwritten by accident.
-void prepare_folder(const RunConfig& config, bool resume, const comm::Group& world) {
+/// Does `work` on rank 0; every rank throws what it threw.
+void on_first_rank(const comm::Group& world, const std::function<void()>& work) {
   std::string fault;
+  int64_t kind = 0;
   if (world.rank() == 0) {
     try {
-      if (!resume && fs::exists(config.folder() / "metrics.jsonl")) {
-        fault = core::to_text({.where = "cli.train",
-                               .what = "this run exists already",
-                               .got = config.folder().string(),
-                               .hint = "--resume to go on, --set name=NEW, or remove the folder"});
-      } else {
-        storage::posix_filesystem().make_directories(config.folder() / "checkpoints");
-        storage::write_file_atomic(
-            storage::posix_filesystem(), config.folder() / "config.yaml", config::dump(config));
-      }
-    } catch (const std::exception& error) {
+      work();
+    } catch (const Error& error) {
       fault = error.what();
+      kind = static_cast<int64_t>(error.kind());
     }
   }
   fault = world.broadcast(fault, 0);
+  kind = world.max(kind);
   if (!fault.empty()) {
-    throw Error(ErrorKind::Output, {.where = "cli.train", .what = fault});
+    throw Error(static_cast<ErrorKind>(kind), {.where = "cli.train", .what = fault});
   }
+}
+
+/// A run that exists is not overwritten by accident. Collective.
+void refuse_existing_run(const RunConfig& config, bool resume, const comm::Group& world) {
+  on_first_rank(world, [&] {
+    if (!resume && fs::exists(config.folder() / "metrics.jsonl")) {
+      throw Error(ErrorKind::Output,
+                  {.where = "cli.train",
+                   .what = "this run exists already",
+                   .got = config.folder().string(),
+                   .hint = "--resume to go on, --set name=NEW, or remove the folder"});
+    }
+  });
+}
+
+/// Makes the run's folder with the resolved configuration. Collective.
+void make_folder(const RunConfig& config, const comm::Group& world) {
+  on_first_rank(world, [&] {
+    storage::posix_filesystem().make_directories(config.folder() / "checkpoints");
+    storage::write_file_atomic(
+        storage::posix_filesystem(), config.folder() / "config.yaml", config::dump(config));
+  });
 }
 
 /// Token counts of all examples, each rank its share.
@@ -124,92 +140,135 @@ void write_result(const RunConfig& config,
   }
 }
 
-int run_train(const po::variables_map& arguments, comm::Session* session) {
-  static const Command self = train_command();
-  const comm::Group& world = session->world();
-  const RunConfig config =
-      load_run_config(required(arguments, "config", self),
-                      value_or<std::vector<std::string>>(arguments, "set", {}));
-  const bool resume = arguments.count("resume") != 0;
-
-  const mesh::Mesh mesh = mesh::build(config.mesh, world);
-  prepare_folder(config, resume, world);
-  session->set_report_folder(config.folder());
-  const std::string threads = mesh::choose_threads(session->topology());
-  const comm::Watchdog watchdog = session->watchdog();
-  watchdog.start(config.folder(), config.train.watchdog_s);
-  train::catch_stop_signals();
-
-  const text::TokenizerBundle bundle = text::load_bundle(config.model.path);
-  Tuned tuned = build_tuned(config);
-  model::Decoder& decoder = *tuned.decoder;
-  data::TrainStream batches(config.data,
-                            static_cast<uint64_t>(config.train.seed),
-                            bundle,
-                            world.rank(),
-                            world.size(),
-                            decoder.config().max_positions);
-  std::optional<data::EvalSet> held_out;
-  if (!config.data.eval.empty()) {
-    held_out = data::open_eval(config.data, bundle, decoder.config().max_positions);
+/// --keys and --keys-markdown: the configuration's documentation.
+void show_keys(const po::variables_map& arguments, const comm::Group& world) {
+  if (world.rank() != 0) {
+    return;
   }
-  const int64_t total_steps = count_steps(config, batches, world);
+  RunConfig defaults;
+  const auto describe_all = [&defaults](config::Fields& fields) { describe(fields, defaults); };
+  const std::string text =
+      arguments.count("keys") != 0
+          ? config::help_text(describe_all, arguments["keys"].as<std::string>())
+          : config::help_markdown(describe_all);
+  std::fputs(text.c_str(), stdout);
+}
 
-  const auto weights = model::open_weights(config.model, decoder);
-  optim::ShardedParameters parameters(
-      decoder.units(), {mesh.shard(), mesh.replicate()}, config.optim, decoder.dtype());
-  decoder.set_hooks(&parameters);
-  parameters.load(filler(config, tuned, *weights));
+/// What a run is made of; each member uses only those above it.
+struct Run {
+  const RunConfig& config;
+  const comm::Group& world;
+  mesh::Mesh mesh;
+  text::TokenizerBundle bundle;
+  Tuned tuned;
+  data::TrainStream batches;
+  std::optional<data::EvalSet> held_out;
+  int64_t total_steps;
 
+  Run(const RunConfig& run_config, const comm::Group& group)
+      : config(run_config),
+        world(group),
+        mesh(mesh::build(config.mesh, world)),
+        bundle(text::load_bundle(config.model.path)),
+        tuned(build_tuned(config)),
+        batches(config.data, seed(), bundle, world.rank(), world.size(), max_positions()),
+        held_out(config.data.eval.empty()
+                     ? std::nullopt
+                     : std::optional(data::open_eval(config.data, bundle, max_positions()))),
+        total_steps(count_steps(config, batches, world)) {}
+
+  uint64_t seed() const { return static_cast<uint64_t>(config.train.seed); }
+  int64_t max_positions() const { return tuned.decoder->config().max_positions; }
+};
+
+/// From placed parameters to the end of the run.
+int go(Run& run,
+       optim::ShardedParameters& parameters,
+       bool resume,
+       comm::Session& session,
+       const std::string& threads) {
+  const RunConfig& config = run.config;
   train::Snapshots snapshots(config.folder() / "checkpoints",
-                             world,
+                             run.world,
                              parameters,
-                             batches,
-                             identity_of(config, bundle, total_steps, world),
+                             run.batches,
+                             identity_of(config, run.bundle, run.total_steps, run.world),
                              store_options(config));
   train::Progress progress;
   if (resume) {
     progress = snapshots.resume().value_or(progress);
   }
-
-  const optim::MemoryPlan plan = plan_run(config, tuned, mesh.shard().size());
-  RunReporter reporter(config, world, progress.step, total_steps);
-  reporter.header({.mesh = mesh.describe(),
+  const optim::MemoryPlan plan = plan_run(config, run.tuned, run.mesh.shard().size());
+  RunReporter reporter(config, run.world, progress.step, run.total_steps);
+  reporter.header({.model = describe(run.tuned),
+                   .data = run.batches.summary().text(),
+                   .mesh = run.mesh.describe(),
                    .threads = threads,
-                   .data = batches.summary().text(),
-                   .model = describe(tuned),
                    .memory = optim::to_text(plan)});
+
   objective::TokenLoss objective;
-  train::Parts parts{.config = config.train,
-                     .optim_config = config.optim,
-                     .world = world,
-                     .model = decoder,
-                     .objective = objective,
-                     .parameters = parameters,
-                     .batches = batches,
-                     .dropout = tuned.lora.has_value() ? &tuned.lora->dropout_keys() : nullptr,
-                     .snapshots = snapshots,
-                     .begin_step =
-                         [&](int64_t step) {
-                           watchdog.note_step(step);
-                           return comm::fault_at_step(session->fault(), world.rank(), step) ==
-                                  comm::FaultAction::Nan;
-                         },
-                     .evaluate = {},
-                     .emit = [&reporter](const train::Event& event) { reporter.on(event); }};
-  if (held_out.has_value()) {
+  train::Parts parts{
+      .config = config.train,
+      .optim_config = config.optim,
+      .world = run.world,
+      .model = *run.tuned.decoder,
+      .objective = objective,
+      .parameters = parameters,
+      .batches = run.batches,
+      .dropout = run.tuned.lora.has_value() ? &run.tuned.lora->dropout_keys() : nullptr,
+      .snapshots = snapshots,
+      .begin_step = {},
+      .evaluate = {},
+      .emit = [&reporter](const train::Event& event) { reporter.on(event); }};
+  parts.begin_step = [&](int64_t step) {
+    session.watchdog().note_step(step);
+    return comm::fault_at_step(session.fault(), run.world.rank(), step) == comm::FaultAction::Nan;
+  };
+  if (run.held_out.has_value()) {
     parts.evaluate = [&] {
-      return eval::evaluate_loss(decoder, *held_out, config.data.micro_batch_rows, world).loss();
+      return eval::evaluate_loss(
+                 parts.model, *run.held_out, config.data.micro_batch_rows, run.world)
+          .loss();
     };
   }
-  const train::Outcome outcome = train::run_loop(parts, progress, total_steps);
-  if (outcome == train::Outcome::Preempted) {
+  if (train::run_loop(parts, progress, run.total_steps) == train::Outcome::Preempted) {
     reporter.farewell("saved; go on with --resume");
     return core::exit_code(ErrorKind::Preempted);
   }
-  write_result(config, tuned, parameters, world);
-  reporter.finish(plan, tuned.lora.has_value());
+  write_result(config, run.tuned, parameters, run.world);
+  reporter.finish(plan, run.tuned.lora.has_value());
   return 0;
+}
+
+int run_train(const po::variables_map& arguments, comm::Session* session) {
+  static const Command self = train_command();
+  const comm::Group& world = session->world();
+  if (arguments.count("keys") + arguments.count("keys-markdown") != 0) {
+    show_keys(arguments, world);
+    return 0;
+  }
+  const RunConfig config =
+      load_run_config(required(arguments, "config", self),
+                      value_or<std::vector<std::string>>(arguments, "set", {}));
+  const bool resume = arguments.count("resume") != 0;
+  refuse_existing_run(config, resume, world);
+  const std::string threads = mesh::choose_threads(session->topology());
+
+  Run run(config,
+          world);  // what is wrong with config or data shows here, before anything is written
+  make_folder(config, world);
+  session->set_report_folder(config.folder());
+  session->watchdog().start(config.folder(), config.train.watchdog_s);
+  train::catch_stop_signals();
+
+  const auto weights = model::open_weights(config.model, *run.tuned.decoder);
+  optim::ShardedParameters parameters(run.tuned.decoder->units(),
+                                      {run.mesh.shard(), run.mesh.replicate()},
+                                      config.optim,
+                                      run.tuned.decoder->dtype());
+  run.tuned.decoder->set_hooks(&parameters);
+  parameters.load(filler(config, run.tuned, *weights));
+  return go(run, parameters, resume, *session, threads);
 }
 
 }  // namespace
@@ -241,7 +300,8 @@ Command train_command() {
                     "go on from the newest complete checkpoint; from the start when there is none")(
                     "keys",
                     po::value<std::string>()->implicit_value(""),
-                    "list all keys (or a section's) with default, range and cost");
+                    "list all keys (or a section's) with default, range and cost")(
+                    "keys-markdown", "the same as Markdown: configs/README.md");
                 positional.add("config", 1);
               },
           .run = run_train};
