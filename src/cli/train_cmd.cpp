@@ -47,7 +47,7 @@ void on_first_rank(const comm::Group& world, const std::function<void()>& work) 
   fault = world.broadcast(fault, 0);
   kind = world.max(kind);
   if (!fault.empty()) {
-    throw Error(static_cast<ErrorKind>(kind), {.where = "cli.train", .what = fault});
+    throw Error(static_cast<ErrorKind>(kind), fault);
   }
 }
 

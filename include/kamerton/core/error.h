@@ -41,6 +41,8 @@ std::string to_text(const Complaint& complaint);
 class Error : public std::runtime_error {
  public:
   Error(ErrorKind kind, const Complaint& complaint);
+  /// An error that another rank has put into words.
+  Error(ErrorKind kind, const std::string& text);
   ErrorKind kind() const noexcept { return kind_; }
 
  private:
