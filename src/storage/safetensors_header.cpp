@@ -379,6 +379,10 @@ SafetensorsHeader parse_safetensors(std::span<const std::byte> head,
   if (length == 0 || *text == '\xef') {  // the parser would skip a byte-order mark
     reject(origin, {.rule = "rule 4", .what = "the header does not begin with '{'"});
   }
+  // The parser takes a zero byte for the end and would not look at what follows.
+  if (std::memchr(text, 0, length) != nullptr) {
+    reject(origin, {.rule = "rule 4", .what = "the header has a zero byte"});
+  }
   nlohmann::json::sax_parse(text, text + length, &reader);
 
   auto& entries = reader.entries;
