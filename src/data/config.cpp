@@ -75,6 +75,10 @@ void describe_masks(config::Fields& f, DataConfig& c) {
          c.on_no_target,
          {.text = "an example without one trained token: stop, or leave it out and count it",
           .choices = {"error", "skip"}});
+  f.knob("require_end_token",
+         c.require_end_token,
+         {.text = "stop when no example of a sample trains an end token: such a model never learns "
+                  "to stop (raw text: said, not refused)"});
   f.knob("text_split",
          c.text_split,
          {.text = "what a document of a plain text file is: a stretch between blank lines, or the "

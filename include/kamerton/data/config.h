@@ -20,6 +20,7 @@ struct DataConfig {
   std::optional<int64_t> sequence_length;
   std::string too_long = "truncate";
   std::string on_no_target = "error";
+  bool require_end_token = true;
   bool packing = false;
   bool shuffle = true;
   int64_t batch_rows = 8;

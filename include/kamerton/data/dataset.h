@@ -80,8 +80,9 @@ class Dataset {
   std::string digest() const;
   const text::TokenizerBundle& bundle() const;
 
- private:
   struct Impl;
+
+ private:
   std::unique_ptr<Impl> impl_;
 };
 

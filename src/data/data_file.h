@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// One input file, read by position; notices when it changes under a run.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace kamerton::data {
+
+/// Read-only. Thread-safe after opening. pread, not a mapping: a file cut short is an error here,
+/// not a signal.
+class DataFile {
+ public:
+  /// ErrorKind::Data when it is missing, empty, a folder, or not a regular file; Permission; Io.
+  static DataFile open(const std::string& path);
+  DataFile(DataFile&& other) noexcept;
+  DataFile& operator=(DataFile&& other) noexcept;
+  ~DataFile();
+
+  const std::string& path() const { return path_; }
+  uint64_t size() const { return size_; }
+  int64_t modified_ns() const { return modified_ns_; }
+
+  /// Exactly `length` bytes from `offset`. ErrorKind::Data when the file was removed, cut or
+  /// rewritten since open() (naming the byte), or cannot be read.
+  std::string read(uint64_t offset, uint64_t length) const;
+  void read_into(uint64_t offset, char* bytes, uint64_t length) const;
+
+  /// Size, and a hash of the first and last 64 KiB, as text.
+  std::string fingerprint() const;
+
+ private:
+  DataFile() = default;
+  void check_unchanged(uint64_t offset) const;
+
+  std::string path_;
+  int descriptor_ = -1;
+  uint64_t size_ = 0;
+  int64_t modified_ns_ = 0;
+};
+
+}  // namespace kamerton::data

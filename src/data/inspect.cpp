@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kamerton/data/inspect.h"
+
+#include <algorithm>
+#include <exception>
+#include <numeric>
+#include <thread>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "kamerton/core/format.h"
+#include "kamerton/text/bundle.h"
+
+namespace kamerton::data {
+namespace {
+
+constexpr const char* kTrainedColor = "\x1b[32m";
+constexpr const char* kPlainColor = "\x1b[2m";
+constexpr const char* kReset = "\x1b[0m";
+constexpr int64_t kBarWidth = 40;
+
+/// Line ends shown and kept; other control characters as \xNN, so that data cannot steer the
+/// terminal.
+std::string visible(std::string_view text) {
+  std::string result;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<uint8_t>(text[i]);
+    const bool c1 = byte == 0xC2 && i + 1 < text.size() &&
+                    static_cast<uint8_t>(text[i + 1]) >= 0x80 &&
+                    static_cast<uint8_t>(text[i + 1]) < 0xA0;
+    if (byte == '\n') {
+      result += "\u21B5\n";
+    } else if (byte == '\t') {
+      result += "\u2192\t";
+    } else if (byte < 0x20 || byte == 0x7F) {
+      result += fmt::format("\\x{:02x}", byte);
+    } else if (c1) {
+      result += fmt::format("\\u{:04x}", static_cast<uint8_t>(text[++i]));
+    } else {
+      result += text[i];
+    }
+  }
+  return result;
+}
+
+/// Opens and closes stretches of trained and other tokens.
+class Marker {
+ public:
+  Marker(std::string& out, bool color) : out_(out), color_(color) {}
+  void state(bool trained) {
+    if (open_ && trained == trained_) {
+      return;
+    }
+    close();
+    out_ += color_ ? (trained ? kTrainedColor : kPlainColor) : (trained ? "[[" : "");
+    trained_ = trained;
+    open_ = true;
+  }
+  void close() {
+    if (open_) {
+      out_ += color_ ? kReset : (trained_ ? "]]" : "");
+    }
+    open_ = false;
+  }
+
+ private:
+  std::string& out_;
+  bool color_;
+  bool open_ = false;
+  bool trained_ = false;
+};
+
+int32_t quantile(const std::vector<int32_t>& sorted, double share) {
+  const auto last = static_cast<double>(sorted.size() - 1);
+  return sorted[static_cast<size_t>(share * last + 0.5)];
+}
+
+/// Lengths of the examples that are used, sorted, and counts; one range of examples.
+struct Part {
+  std::vector<int32_t> lengths;
+  int64_t skipped = 0, targets = 0, characters = 0;
+};
+
+Part measure_range(const Dataset& set, int64_t begin, int64_t end) {
+  Part part;
+  for (int64_t i = begin; i < end; ++i) {
+    const Example example = set.get(i);
+    if (example.tokens.empty()) {
+      ++part.skipped;
+      continue;
+    }
+    part.lengths.push_back(static_cast<int32_t>(example.tokens.size()));
+    part.targets += example.target_count();
+    part.characters +=
+        static_cast<int64_t>(set.bundle().tokenizer.decode(example.tokens, true).size());
+  }
+  return part;
+}
+
+std::vector<Part> measure_parts(const Dataset& set, int64_t count, int threads) {
+  const int64_t workers = std::clamp<int64_t>(threads, 1, std::max<int64_t>(count, 1));
+  std::vector<Part> parts(static_cast<size_t>(workers));
+  std::vector<std::exception_ptr> failures(parts.size());
+  std::vector<std::thread> pool;
+  for (size_t w = 0; w < parts.size(); ++w) {
+    pool.emplace_back([&, w] {
+      const auto number = static_cast<int64_t>(w);
+      try {
+        parts[w] = measure_range(set, count * number / workers, count * (number + 1) / workers);
+      } catch (...) {
+        failures[w] = std::current_exception();
+      }
+    });
+  }
+  for (std::thread& thread : pool) {
+    thread.join();
+  }
+  for (const std::exception_ptr& failure : failures) {
+    if (failure) {
+      std::rethrow_exception(failure);
+    }
+  }
+  return parts;
+}
+
+/// Rows that one lane would fill with these lengths, in order.
+int64_t packed_rows(const std::vector<int32_t>& lengths, int64_t sequence_length) {
+  int64_t rows = 0;
+  int64_t used = sequence_length;
+  for (const int32_t length : lengths) {
+    if (used + length > sequence_length) {
+      ++rows;
+      used = 0;
+    }
+    used += length;
+  }
+  return rows;
+}
+
+void fill_distribution(std::vector<int32_t> lengths, Stats& stats) {
+  std::sort(lengths.begin(), lengths.end());
+  stats.shortest = lengths.front();
+  stats.median = quantile(lengths, 0.5);
+  stats.p90 = quantile(lengths, 0.9);
+  stats.p99 = quantile(lengths, 0.99);
+  stats.longest = lengths.back();
+  stats.mean = static_cast<double>(stats.tokens) / static_cast<double>(lengths.size());
+  stats.histogram.assign(kHistogramBins, 0);
+  for (const int32_t length : lengths) {
+    const int64_t bin = (static_cast<int64_t>(length) * kHistogramBins - 1) / stats.longest;
+    ++stats.histogram[static_cast<size_t>(std::min<int64_t>(bin, kHistogramBins - 1))];
+  }
+}
+
+}  // namespace
+
+std::string show_example(const Dataset& set, int64_t index, const ShowOptions& options) {
+  const Example example = set.get(index);
+  std::string out = fmt::format("example {} ({}): ", index, set.origin(index));
+  if (example.tokens.empty()) {
+    return out + "left out by data.too_long, data.on_no_target or data.on_bad_record\n";
+  }
+  out += fmt::format("{} tokens, {} trained\n", example.tokens.size(), example.target_count());
+  text::StreamingDecoder decoder(set.bundle().tokenizer, false);
+  Marker marker(out, options.color);
+  for (size_t i = 0; i < example.tokens.size(); ++i) {
+    marker.state(i > 0 && example.targets[i - 1] != kNoTarget);
+    out += visible(decoder.push(example.tokens[i]));
+    if (options.ids) {
+      out += fmt::format("<{}>", example.tokens[i]);
+    }
+  }
+  out += visible(decoder.finish());
+  marker.close();
+  return out + "\n";
+}
+
+std::string show(const Dataset& set, std::span<const int64_t> indices, const ShowOptions& options) {
+  std::string out = set.summary().text() + "\n";
+  out += options.color
+             ? fmt::format(
+                   "{}trained tokens{}, {}others{}\n", kTrainedColor, kReset, kPlainColor, kReset)
+             : std::string("[[trained tokens]], others\n");
+  for (const int64_t index : indices) {
+    out += "\n" + show_example(set, index, options);
+  }
+  return out;
+}
+
+Stats measure(const Dataset& set, int64_t limit, int threads) {
+  const int64_t count = limit < 0 ? set.size() : std::min(limit, set.size());
+  const Counters before = set.counters();
+  Stats stats;
+  stats.sequence_length = set.summary().sequence_length;
+  std::vector<int32_t> lengths;
+  for (const Part& part : measure_parts(set, count, threads)) {
+    lengths.insert(lengths.end(), part.lengths.begin(), part.lengths.end());
+    stats.skipped += part.skipped;
+    stats.targets += part.targets;
+    stats.characters += part.characters;
+  }
+  stats.examples = static_cast<int64_t>(lengths.size());
+  stats.truncated = set.counters().truncated - before.truncated;
+  if (lengths.empty()) {
+    return stats;
+  }
+  stats.tokens = std::accumulate(lengths.begin(), lengths.end(), int64_t{0});
+  stats.packed_rows = packed_rows(lengths, stats.sequence_length);
+  stats.packed_fill = static_cast<double>(stats.tokens) /
+                      static_cast<double>(stats.packed_rows * stats.sequence_length);
+  fill_distribution(std::move(lengths), stats);
+  return stats;
+}
+
+std::string stats_text(const Stats& stats, const Summary& summary) {
+  std::string out = summary.text() + "\n\n";
+  out += fmt::format("examples  {} used, {} left out, {} cut to {} tokens\n",
+                     stats.examples,
+                     stats.skipped,
+                     stats.truncated,
+                     stats.sequence_length);
+  if (stats.examples == 0) {
+    return out;
+  }
+  out += fmt::format("tokens    {} ({} trained, {:.1f} %), {:.2f} bytes of text a token\n",
+                     stats.tokens,
+                     stats.targets,
+                     100.0 * static_cast<double>(stats.targets) / static_cast<double>(stats.tokens),
+                     static_cast<double>(stats.characters) / static_cast<double>(stats.tokens));
+  out +=
+      fmt::format("length    shortest {}, median {}, mean {:.1f}, 90 % {}, 99 % {}, longest {}\n",
+                  stats.shortest,
+                  stats.median,
+                  stats.mean,
+                  stats.p90,
+                  stats.p99,
+                  stats.longest);
+  out += fmt::format("packing   {} rows of {} tokens, {:.1f} % full\n\n",
+                     stats.packed_rows,
+                     stats.sequence_length,
+                     100.0 * stats.packed_fill);
+  const int64_t most = *std::max_element(stats.histogram.begin(), stats.histogram.end());
+  for (size_t bin = 0; bin < stats.histogram.size(); ++bin) {
+    const int64_t count = stats.histogram[bin];
+    const auto upper = static_cast<int64_t>(bin + 1) * stats.longest / kHistogramBins;
+    std::string bar;
+    for (int64_t i = 0; i < (count * kBarWidth + most - 1) / most; ++i) {
+      bar += "\u2588";
+    }
+    out += fmt::format("{:>7} {:>9} {}\n", upper, count, bar);
+  }
+  return out;
+}
+
+}  // namespace kamerton::data
