@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "flat_layout.h"
+
+#include <algorithm>
+
+namespace kamerton::optim {
+
+namespace {
+
+int64_t round_up(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+}  // namespace
+
+FlatLayout lay_out(const tensor::ParamUnit& unit, bool trainable, int ranks) {
+  FlatLayout layout;
+  int64_t next = 0;
+  for (const auto& parameter : unit.parameters) {
+    if (parameter->trainable != trainable) {
+      continue;
+    }
+    int64_t numel = 1;
+    for (const int64_t extent : parameter->shape) {
+      numel *= extent;
+    }
+    layout.slots.push_back({parameter, next, numel});
+    next = round_up(next + numel, kSlotMultiple);
+  }
+  layout.padded = round_up(next, ranks * kShardMultiple);
+  layout.shard = layout.padded / ranks;
+  return layout;
+}
+
+std::vector<SlotPart> parts_within(const FlatLayout& layout, int64_t begin, int64_t end) {
+  std::vector<SlotPart> parts;
+  for (const auto& slot : layout.slots) {
+    const int64_t lo = std::max(begin, slot.offset);
+    const int64_t hi = std::min(end, slot.offset + slot.numel);
+    if (lo < hi) {
+      parts.push_back({&slot, lo - slot.offset, hi - lo, lo});
+    }
+  }
+  return parts;
+}
+
+std::vector<DecaySegment> decay_segments(const FlatLayout& layout, bool decay_1d) {
+  std::vector<DecaySegment> segments;
+  for (const auto& slot : layout.slots) {
+    const bool decay = decay_1d || slot.parameter->shape.size() >= 2;
+    if (!segments.empty()) {
+      segments.back().end = slot.offset;
+    }
+    if (segments.empty() || segments.back().decay != decay) {
+      segments.push_back({slot.offset, slot.offset, decay});
+    }
+  }
+  if (!segments.empty()) {
+    segments.back().end = layout.padded;
+  }
+  return segments;
+}
+
+}  // namespace kamerton::optim

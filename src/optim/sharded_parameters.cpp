@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+// Placement, gathering and release of parameters.
+#include "kamerton/optim/sharded_parameters.h"
+
+#include <algorithm>
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/zeros.h>
+
+#include "kamerton/core/error.h"
+
+#include "sharded_state.h"
+
+namespace kamerton::optim {
+
+namespace {
+
+void check_dtype(at::ScalarType compute) {
+  if (compute != at::kFloat && compute != at::kBFloat16) {
+    throw core::Error(core::ErrorKind::Config,
+                      {.where = "optim.sharded_parameters",
+                       .what = "parameters cannot be trained in this type",
+                       .got = c10::toString(compute),
+                       .allowed = "float32, or bfloat16 with float32 masters",
+                       .hint = {}});
+  }
+}
+
+UnitValues place(const tensor::ParamUnit& unit,
+                 bool trainable,
+                 const comm::Group& shard,
+                 int stage,
+                 at::ScalarType dtype) {
+  UnitValues values;
+  values.layout = lay_out(unit, trainable, shard.size());
+  values.whole = FlatBuffer(values.layout.padded, dtype);
+  if (stage == 3 || values.layout.padded == 0) {
+    values.shard = at::zeros({values.layout.shard}, at::TensorOptions().dtype(dtype));
+  } else {
+    values.whole.fill();
+    values.whole.whole().zero_();
+    values.shard = values.whole.view(shard.rank() * values.layout.shard, {values.layout.shard});
+  }
+  for (const auto& slot : values.layout.slots) {
+    slot.parameter->value = values.whole.view(slot.offset, slot.parameter->shape);
+    slot.parameter->value.set_requires_grad(trainable);
+    slot.parameter->gradient.reset();
+  }
+  return values;
+}
+
+UnitTraining prepare_training(const UnitValues& values, bool decay_1d) {
+  UnitTraining training;
+  training.gradients = FlatBuffer(values.layout.padded, at::kFloat);
+  training.late_gradients = FlatBuffer(values.layout.padded, at::kFloat);
+  for (const auto& slot : values.layout.slots) {
+    training.gradient_views.push_back(training.gradients.view(slot.offset, slot.parameter->shape));
+  }
+  training.segments = decay_segments(values.layout, decay_1d);
+  return training;
+}
+
+}  // namespace
+
+ShardedParameters::State::State(const ShardGroups& shard_groups,
+                                const OptimConfig& optim,
+                                at::ScalarType dtype,
+                                int num_units)
+    : groups(shard_groups),
+      config(optim),
+      compute(dtype),
+      stage(shard_groups.shard.size() == 1 ? 0 : static_cast<int>(optim.zero_stage)),
+      travel(num_units) {
+  if (stage == 3) {
+    gather_group = groups.shard.split(0, groups.shard.rank(), "gather");
+  }
+}
+
+int64_t ShardedParameters::State::part_begin(const UnitValues& values) const {
+  return stage == 0 ? 0 : groups.shard.rank() * values.layout.shard;
+}
+
+int64_t ShardedParameters::State::part_length(const UnitValues& values) const {
+  return stage == 0 ? values.layout.padded : values.layout.shard;
+}
+
+at::Tensor ShardedParameters::State::master_part(UnitStore& store) const {
+  if (master_apart()) {
+    return store.training.master;
+  }
+  return stage == 0 ? store.trainable.whole.whole() : store.trainable.shard;
+}
+
+at::Tensor ShardedParameters::State::shard_of_part(const at::Tensor& part,
+                                                   const UnitValues& values) const {
+  const int64_t begin = groups.shard.rank() * values.layout.shard - part_begin(values);
+  return part.narrow(0, begin, values.layout.shard);
+}
+
+void ShardedParameters::State::fill(FlatBuffer& buffer) {
+  if (!buffer.filled() && buffer.numel() > 0) {
+    buffer.fill();
+    transient += buffer.bytes();
+    transient_peak = std::max(transient_peak, transient);
+  }
+}
+
+void ShardedParameters::State::drop(FlatBuffer& buffer) {
+  if (buffer.filled()) {
+    buffer.drop();
+    transient -= buffer.bytes();
+  }
+}
+
+void ShardedParameters::State::launch_gather(UnitStore& store) {
+  if (store.gathered) {
+    return;
+  }
+  for (UnitValues* values : {&store.trainable, &store.frozen}) {
+    if (values->layout.padded > 0) {
+      fill(values->whole);
+      at::Tensor whole = values->whole.whole();
+      values->arrival = gather_group.all_gather_async(values->shard, whole);
+    }
+  }
+  store.gathered = true;
+}
+
+void ShardedParameters::State::finish_gather(UnitStore& store) {
+  store.trainable.arrival.wait();
+  store.frozen.arrival.wait();
+}
+
+void ShardedParameters::State::release(UnitStore& store) {
+  if (!store.gathered) {
+    return;
+  }
+  finish_gather(store);
+  drop(store.trainable.whole);
+  drop(store.frozen.whole);
+  store.gathered = false;
+}
+
+/// Whatever is neither in use nor expected goes first, so that no more than the units in use and
+/// the next one are whole.
+void ShardedParameters::State::use(int unit, int next) {
+  for (UnitStore& store : units) {
+    const int index = static_cast<int>(&store - units.data());
+    if (store.gathered && store.users == 0 && index != unit && index != next) {
+      release(store);
+    }
+  }
+  UnitStore& store = units[static_cast<size_t>(unit)];
+  ++store.users;
+  launch_gather(store);
+  if (next >= 0) {
+    launch_gather(units[static_cast<size_t>(next)]);
+  }
+  finish_gather(store);
+}
+
+/// Releases everything: before the shards change, and when a pass ended early.
+void ShardedParameters::State::settle() {
+  backward_expected = false;
+  if (stage == 3) {
+    for (UnitStore& store : units) {
+      if (store.users == 0) {
+        release(store);
+      }
+    }
+  }
+}
+
+ShardedParameters::ShardedParameters(const std::vector<tensor::ParamUnit>& units,
+                                     const ShardGroups& groups,
+                                     const OptimConfig& config,
+                                     at::ScalarType compute) {
+  validate(config);
+  check_dtype(compute);
+  const at::NoGradGuard no_grad;
+  state_ = std::make_unique<State>(groups, config, compute, static_cast<int>(units.size()));
+  state_->units.resize(units.size());
+  for (size_t i = 0; i < units.size(); ++i) {
+    UnitStore& store = state_->units[i];
+    store.unit = units[i];
+    store.trainable = place(units[i], true, groups.shard, state_->stage, compute);
+    store.frozen = place(units[i], false, groups.shard, state_->stage, compute);
+    store.training = prepare_training(store.trainable, config.decay_1d);
+    if (state_->master_apart()) {
+      store.training.master = at::zeros({state_->part_length(store.trainable)}, at::kFloat);
+    }
+    for (const UnitValues* values : {&store.trainable, &store.frozen}) {
+      for (const FlatSlot& slot : values->layout.slots) {
+        if (!state_->places.try_emplace(slot.parameter.get(), i, &slot).second) {
+          throw core::Error(core::ErrorKind::Internal,
+                            {.where = "optim.sharded_parameters",
+                             .what = "a parameter belongs to two units",
+                             .got = "'" + slot.parameter->name + "'",
+                             .allowed = "one unit, used as often as needed",
+                             .hint = {}});
+        }
+      }
+    }
+  }
+}
+
+ShardedParameters::~ShardedParameters() = default;
+
+void ShardedParameters::before_forward(int unit) {
+  const at::NoGradGuard no_grad;
+  const int next = state_->travel.forward(unit);
+  if (state_->stage == 3) {
+    state_->use(unit, next);
+  }
+}
+
+void ShardedParameters::after_forward(int unit) {
+  UnitStore& store = state_->units[static_cast<size_t>(unit)];
+  // The unit that ends a forward pass begins the backward pass: it stays.
+  const bool stays = state_->backward_expected && state_->travel.forward_ended();
+  if (state_->stage == 3 && --store.users == 0 && !stays) {
+    state_->release(store);
+  }
+}
+
+void ShardedParameters::before_backward(int unit) {
+  const at::NoGradGuard no_grad;
+  if (!state_->in_step) {
+    throw core::Error(core::ErrorKind::Internal,
+                      {.where = "optim.before_backward",
+                       .what = "a backward pass was not announced",
+                       .got = "unit '" + state_->units[static_cast<size_t>(unit)].unit.name + "'",
+                       .allowed = "begin_micro_batch() first",
+                       .hint = {}});
+  }
+  const int next = state_->travel.backward(unit);
+  state_->backward_expected = false;
+  if (state_->stage == 3) {
+    state_->use(unit, next);
+  }
+  state_->expose_gradients(state_->units[static_cast<size_t>(unit)]);
+}
+
+void ShardedParameters::after_backward(int unit) {
+  const at::NoGradGuard no_grad;
+  UnitStore& store = state_->units[static_cast<size_t>(unit)];
+  state_->hide_gradients(store);
+  if (state_->stage == 3 && --store.users == 0) {
+    state_->release(store);
+  }
+  if (state_->stage >= 2 || state_->last_micro_batch) {
+    state_->reduce(store);
+  }
+}
+
+ShardedBytes ShardedParameters::bytes() const {
+  ShardedBytes total;
+  const auto size_of = [](const at::Tensor& tensor) {
+    return tensor.defined() ? static_cast<int64_t>(tensor.nbytes()) : 0;
+  };
+  for (const UnitStore& store : state_->units) {
+    for (const UnitValues* values : {&store.trainable, &store.frozen}) {
+      total.parameters += state_->stage == 3 ? size_of(values->shard) : values->whole.bytes();
+    }
+    const UnitTraining& training = store.training;
+    if (state_->stage < 2) {
+      total.gradients += training.gradients.filled() ? training.gradients.bytes() : 0;
+    } else {
+      total.gradients += size_of(training.gradient_part);
+    }
+    total.optimizer_state += size_of(training.master);
+    for (const at::Tensor& moment : training.moments) {
+      total.optimizer_state += size_of(moment);
+    }
+    total.largest_unit_parameters = std::max(
+        total.largest_unit_parameters, store.trainable.whole.bytes() + store.frozen.whole.bytes());
+    total.largest_unit_gradients =
+        std::max(total.largest_unit_gradients, training.gradients.bytes());
+  }
+  total.transient = state_->transient;
+  total.transient_peak = state_->transient_peak;
+  return total;
+}
+
+int ShardedParameters::stage() const {
+  return state_->stage;
+}
+
+}  // namespace kamerton::optim

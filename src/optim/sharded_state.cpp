@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loading, checkpoint slices, export: everything that names parts of the flat buffers.
+#include "sharded_state.h"
+
+#include <algorithm>
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+
+#include "kamerton/core/error.h"
+
+namespace kamerton::optim {
+
+namespace {
+
+/// Slices of every named part over [begin, end) of the flat buffer.
+void append_slices(std::vector<StateSlice>& slices,
+                   const FlatLayout& layout,
+                   const std::vector<NamedPart>& parts,
+                   int64_t begin,
+                   int64_t end) {
+  for (const SlotPart& piece : parts_within(layout, begin, end)) {
+    const tensor::Parameter& parameter = *piece.slot->parameter;
+    for (const NamedPart& named : parts) {
+      slices.push_back({named.prefix + parameter.name,
+                        parameter.shape,
+                        piece.begin,
+                        named.part.narrow(0, piece.flat - named.begin, piece.length)});
+    }
+  }
+}
+
+/// Asks for the parameters' elements in this rank's shard; `target` is that shard.
+void fill_shard(const FlatLayout& layout,
+                int64_t shard_begin,
+                const at::Tensor& target,
+                const ShardedParameters::Fill& fill) {
+  for (const SlotPart& piece : parts_within(layout, shard_begin, shard_begin + layout.shard)) {
+    fill(*piece.slot->parameter,
+         piece.begin,
+         target.narrow(0, piece.flat - shard_begin, piece.length));
+  }
+}
+
+}  // namespace
+
+std::vector<NamedPart> ShardedParameters::State::named_parts(UnitStore& store) const {
+  const int64_t begin = part_begin(store.trainable);
+  std::vector<NamedPart> parts{{"model.", master_part(store), begin}};
+  const auto& moments = store.training.moments;
+  if (moments.size() == 2) {
+    parts.push_back({"exp_avg.", moments[0], begin});
+    parts.push_back({"exp_avg_sq.", moments[1], begin});
+  } else if (moments.size() == 1) {
+    parts.push_back({"momentum.", moments[0], begin});
+  }
+  return parts;
+}
+
+/// Slices of [shard begin + lo, shard begin + hi), lo and hi given as share / whole of the shard.
+std::vector<StateSlice> ShardedParameters::State::slices(bool include_frozen,
+                                                         int share,
+                                                         int whole) {
+  prepare_state();
+  std::vector<StateSlice> result;
+  for (UnitStore& store : units) {
+    for (UnitValues* values : {&store.trainable, &store.frozen}) {
+      if (values->layout.padded == 0 || (values == &store.frozen && !include_frozen)) {
+        continue;
+      }
+      const int64_t length = values->layout.shard;
+      const int64_t base = groups.shard.rank() * length;
+      const auto parts = values == &store.trainable
+                             ? named_parts(store)
+                             : std::vector<NamedPart>{{"model.", values->shard, base}};
+      append_slices(result,
+                    values->layout,
+                    parts,
+                    base + length * share / whole,
+                    base + length * (share + 1) / whole);
+    }
+  }
+  return result;
+}
+
+/// Own shards become whole values, where they are kept whole.
+void ShardedParameters::State::share_values(UnitValues& values) {
+  if (stage < 3 && groups.shard.size() > 1 && values.layout.padded > 0) {
+    at::Tensor whole = values.whole.whole();
+    groups.shard.all_gather(values.shard, whole);
+  }
+}
+
+/// The same for a part of the state, kept whole in stage 0.
+void ShardedParameters::State::share_part(const at::Tensor& part, const UnitValues& values) {
+  if (stage == 0 && groups.shard.size() > 1 && values.layout.padded > 0) {
+    at::Tensor whole = part;
+    groups.shard.all_gather(shard_of_part(part, values), whole);
+  }
+}
+
+void ShardedParameters::load(const Fill& fill) {
+  const at::NoGradGuard no_grad;
+  State& state = *state_;
+  state.settle();
+  for (UnitStore& store : state.units) {
+    const int rank = state.groups.shard.rank();
+    const at::Tensor master = state.shard_of_part(state.master_part(store), store.trainable);
+    fill_shard(store.trainable.layout, rank * store.trainable.layout.shard, master, fill);
+    fill_shard(store.frozen.layout, rank * store.frozen.layout.shard, store.frozen.shard, fill);
+  }
+  after_load(true);
+}
+
+std::vector<StateSlice> ShardedParameters::owned_slices(bool include_frozen) {
+  const comm::Group& replicate = state_->groups.replicate;
+  return state_->slices(include_frozen, replicate.rank(), replicate.size());
+}
+
+std::vector<StateSlice> ShardedParameters::slices_to_load(bool include_frozen) {
+  state_->settle();
+  return state_->slices(include_frozen, 0, 1);
+}
+
+void ShardedParameters::after_load(bool include_frozen) {
+  const at::NoGradGuard no_grad;
+  State& state = *state_;
+  for (UnitStore& store : state.units) {
+    if (state.master_apart()) {
+      state.share_part(store.training.master, store.trainable);
+      if (store.trainable.layout.padded > 0) {
+        store.trainable.shard.copy_(state.shard_of_part(store.training.master, store.trainable));
+      }
+    }
+    for (const at::Tensor& moment : store.training.moments) {
+      state.share_part(moment, store.trainable);
+    }
+    state.share_values(store.trainable);
+    if (include_frozen) {
+      state.share_values(store.frozen);
+    }
+  }
+}
+
+at::Tensor ShardedParameters::fetch(const tensor::Parameter& parameter) {
+  const at::NoGradGuard no_grad;
+  State& state = *state_;
+  const auto place = state.places.find(&parameter);
+  if (place == state.places.end()) {
+    throw core::Error(core::ErrorKind::Internal,
+                      {.where = "optim.fetch",
+                       .what = "this parameter is not managed here",
+                       .got = "'" + parameter.name + "'",
+                       .allowed = "a parameter of the units given at construction",
+                       .hint = {}});
+  }
+  UnitStore& store = state.units[place->second.first];
+  const FlatSlot& slot = *place->second.second;
+  UnitValues& values = parameter.trainable ? store.trainable : store.frozen;
+  const at::Tensor part = parameter.trainable ? state.master_part(store) : values.shard;
+  const int64_t shard = values.layout.shard;
+  const int64_t part_begin =
+      parameter.trainable ? state.part_begin(values) : state.groups.shard.rank() * shard;
+  at::Tensor out = at::empty({slot.numel}, part.options());
+  for (int rank = 0; rank < state.groups.shard.size(); ++rank) {
+    const int64_t lo = std::max(slot.offset, rank * shard);
+    const int64_t hi = std::min(slot.offset + slot.numel, (rank + 1) * shard);
+    if (lo >= hi) {
+      continue;
+    }
+    at::Tensor piece = out.narrow(0, lo - slot.offset, hi - lo);
+    if (rank == state.groups.shard.rank()) {
+      piece.copy_(part.narrow(0, lo - part_begin, hi - lo));
+    }
+    state.groups.shard.broadcast(piece, rank);
+  }
+  return out.view(parameter.shape);
+}
+
+}  // namespace kamerton::optim

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// What ShardedParameters holds; private to src/optim. Behaviour is in
+// sharded_{parameters,gradients,update,state}.cpp.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <unordered_map>
+#include <vector>
+
+#include "kamerton/optim/sharded_parameters.h"
+
+#include "flat_buffer.h"
+#include "flat_layout.h"
+#include "travel_order.h"
+
+namespace kamerton::optim {
+
+/// The values of one trainability of a unit. `whole` has memory always below stage 3, while in use
+/// in stage 3.
+struct UnitValues {
+  FlatLayout layout;
+  FlatBuffer whole;    ///< compute dtype
+  at::Tensor shard;    ///< this rank's part: a view of `whole` below stage 3, own memory in stage 3
+  comm::Work arrival;  ///< of a gather under way
+};
+
+/// Gradients and optimizer state of a unit's trainable parameters. "Part" is what this rank
+/// updates: all of the flat buffer in stage 0, its shard otherwise.
+struct UnitTraining {
+  FlatBuffer gradients;  ///< fp32, whole: persistent in stages 0 and 1, during a backward else
+  std::vector<at::Tensor> gradient_views;  ///< by slot, over `gradients`
+  FlatBuffer late_gradients;  ///< stages 0 and 1: of a further use after the first was reduced
+  at::Tensor gradient_part;   ///< reduced
+  at::Tensor master;          ///< fp32 part; undefined in fp32 (the values are their own master)
+  std::vector<at::Tensor> moments;  ///< fp32 parts
+  std::vector<DecaySegment> segments;
+  bool touched = false;  ///< has gradients of this step
+  bool reduced = false;  ///< they are reduced (stages 0 and 1)
+};
+
+/// One kind of state over the part; `begin` is the part's first element in the flat buffer.
+struct NamedPart {
+  std::string prefix;  ///< "model.", "exp_avg.", ...
+  at::Tensor part;
+  int64_t begin = 0;
+};
+
+struct UnitStore {
+  tensor::ParamUnit unit;
+  UnitValues trainable;
+  UnitValues frozen;
+  UnitTraining training;
+  int users = 0;          ///< brackets open now
+  bool gathered = false;  ///< stage 3: whole, or on its way
+};
+
+struct ShardedParameters::State {
+  State(const ShardGroups& shard_groups, const OptimConfig& optim, at::ScalarType dtype, int units);
+
+  ShardGroups groups;
+  comm::Group gather_group;  ///< stage 3: gathers ahead have their own communicator, reductions may
+                             ///< overtake them
+  OptimConfig config;
+  at::ScalarType compute;
+  int stage;
+  std::vector<UnitStore> units;
+  std::unordered_map<const tensor::Parameter*, std::pair<size_t, const FlatSlot*>> places;
+  TravelOrder travel;
+  bool in_step = false;  ///< between the first begin_micro_batch and finish_gradients
+  bool last_micro_batch = false;
+  bool backward_expected = false;
+  bool state_ready = false;  ///< moments are allocated
+  double clip_factor = 1.0;
+  int64_t transient = 0;
+  int64_t transient_peak = 0;
+
+  bool master_apart() const { return compute != at::kFloat; }
+  /// The first element of the flat buffer in this rank's part, and how many there are.
+  int64_t part_begin(const UnitValues& values) const;
+  int64_t part_length(const UnitValues& values) const;
+  /// fp32 weights of the part that the optimizer changes.
+  at::Tensor master_part(UnitStore& store) const;
+  /// This rank's shard within a tensor over the part.
+  at::Tensor shard_of_part(const at::Tensor& part, const UnitValues& values) const;
+
+  void fill(FlatBuffer& buffer);
+  void drop(FlatBuffer& buffer);
+
+  void launch_gather(UnitStore& store);
+  void finish_gather(UnitStore& store);
+  void release(UnitStore& store);
+  void use(int unit, int next);
+  void settle();
+
+  void expose_gradients(UnitStore& store);
+  void hide_gradients(UnitStore& store);
+  void reduce(UnitStore& store);
+  void reduce_leftovers(UnitStore& store);
+  double local_sum_of_squares();
+
+  void prepare_state();
+  std::vector<NamedPart> named_parts(UnitStore& store) const;
+  std::vector<StateSlice> slices(bool include_frozen, int share, int whole);
+  void share_values(UnitValues& values);
+  void share_part(const at::Tensor& part, const UnitValues& values);
+};
+
+}  // namespace kamerton::optim
