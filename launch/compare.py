@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The quick start's last page: how many held-out tickets were sorted right before and after tuning, and three answers.
 
-    compare.py FOLDER          reads before, told (optional), after, examples_before and examples_after .jsonl
+    compare.py FOLDER          reads before, told (optional), after, examples_before and examples_after .json
     compare.py --pick FILE     prints the three example records of the held-out file
 """
 
@@ -14,14 +14,19 @@ import textwrap
 EXAMPLES = ("Stuck at Istanbul airport", "Sent fifty to my pay-as-you-go", "Waited from 8 to 16")
 
 
-def read(path):
+def read_lines(path):
     with open(str(path), encoding="utf-8") as lines:
         return [json.loads(line) for line in lines if line.strip()]
 
 
+def read_answers(path):
+    """What `kamerton eval --json` wrote: [{"question", "answer", "correct", ...}, ...]."""
+    return json.loads(path.read_text(encoding="utf-8"))["answers"]
+
+
 def pick(path):
     """The records whose tickets start with EXAMPLES: written by hand, worded like nothing in the training set."""
-    records = read(path)
+    records = read_lines(path)
     chosen = [r for start in EXAMPLES for r in records if r["messages"][1]["content"].startswith(start)]
     for record in chosen:
         print(json.dumps(record, ensure_ascii=False))
@@ -37,9 +42,9 @@ def print_table(folder):
     rows = [("before tuning", "before"), ("before, told the categories", "told"), ("after tuning", "after")]
     print("   held-out tickets sorted right")
     for label, name in rows:
-        path = folder / (name + ".jsonl")
+        path = folder / (name + ".json")
         if path.exists():
-            print("   %-30s %4d of %d  %6.1f %%" % ((label,) + score(read(path))))
+            print("   %-30s %4d of %d  %6.1f %%" % ((label,) + score(read_answers(path))))
 
 
 def indented(text, head):
@@ -48,11 +53,11 @@ def indented(text, head):
 
 
 def print_examples(folder):
-    for before, after in zip(read(folder / "examples_before.jsonl"), read(folder / "examples_after.jsonl")):
+    for before, after in zip(read_answers(folder / "examples_before.json"), read_answers(folder / "examples_after.json")):
         print()
         print(indented(before["question"], "ticket"))
-        print(indented(before["text"], "before"))
-        print(indented(after["text"], "after"))
+        print(indented(before["answer"], "before"))
+        print(indented(after["answer"], "after"))
 
 
 def main(arguments):

@@ -25,14 +25,14 @@ rank = int(os.environ.get("OMPI_COMM_WORLD_RANK", 0))
 act = sys.argv[sys.argv.index("--act") + 1]
 run = pathlib.Path("runs/demo")
 run.mkdir(parents=True, exist_ok=True)
-state = dict(pid=os.getpid(), host="here", step=12, phase="reduce_scatter")
-(run / f"rank-{{rank}}.status").write_bytes(json.dumps(state).encode() + b"\\0" * 100)
+state = dict(kamerton="status-1", pid=os.getpid(), host="here", step=12, phase="step", op="reduce_scatter", inside=1, signal="-")
+(run / f"rank-{{rank}}.status").write_text("".join(f"{{k:13}}{{str(v):50}}\\n" for k, v in state.items()))
 def save(step):
-    folder = run / f"checkpoints/step-{{step}}"
+    folder = run / f"checkpoints/step-{{step:06}}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "manifest.json").write_text("{{}}")
 def leave(code, message):
-    (run / f"error.rank-{{rank}}.json").write_text(json.dumps(dict(code=code, message=message, rank=rank)))
+    (run / f"error.rank-{{rank}}.json").write_text(json.dumps(dict(exit_code=code, text=message, rank=rank), indent=2))
     sys.exit(code)
 def stop(*_):
     if rank == 0: save(13)
@@ -148,7 +148,7 @@ class Running(unittest.TestCase):
         self.assertEqual((report["rank"], report["signal"], report["step"], report["action"]), (1, 9, 12, "retry"))
         line = err.strip().splitlines()[-1]
         self.assertRegex(line, r"rank 1 \(host here, pid \d+\) died by signal 9 at step 12 in reduce_scatter")
-        self.assertIn("last checkpoint step-8; resume: ", line)
+        self.assertIn("last checkpoint step-000008; resume: ", line)
         self.assertTrue(line.endswith("--resume"), line)
 
     def test_error_file_decides_the_code_and_bad_data_is_not_retried(self):
@@ -166,13 +166,13 @@ class Running(unittest.TestCase):
     def test_without_retries_an_io_error_ends_the_run(self):
         code, _, _, report = self.finish(self.start("flaky"))
 
-        self.assertEqual((code, report["action"], report["last_checkpoint"]), (74, "retry", "step-4"))
+        self.assertEqual((code, report["action"], report["last_checkpoint"]), (74, "retry", "step-000004"))
 
     def test_continue_resumes_only_what_has_a_checkpoint(self):
         self.assertNotIn("--resume", self.finish(self.start("fine", "--continue"))[1])
-        (self.folder / "runs/demo/checkpoints/step-5").mkdir(parents=True)
+        (self.folder / "runs/demo/checkpoints/step-000005").mkdir(parents=True)
         self.assertNotIn("--resume", self.finish(self.start("fine", "--continue"))[1])  # no manifest: not complete
-        (self.folder / "runs/demo/checkpoints/step-5/manifest.json").write_text("{}")
+        (self.folder / "runs/demo/checkpoints/step-000005/manifest.json").write_text("{}")
         self.assertIn("--resume", self.finish(self.start("fine", "--continue"))[1])
 
     def test_three_attempts_without_progress_are_enough(self):
@@ -190,7 +190,7 @@ class Running(unittest.TestCase):
         process.send_signal(signal.SIGTERM)
 
         code, _, err, report = self.finish(process)
-        self.assertEqual((code, report["action"], report["last_checkpoint"]), (75, "requeue", "step-13"), err)
+        self.assertEqual((code, report["action"], report["last_checkpoint"]), (75, "requeue", "step-000013"), err)
 
     def test_configuration_errors_exit_64(self):
         process = self.start("fine", "--bind", "sideways")
