@@ -48,8 +48,6 @@ std::string to_text(const Complaint& complaint) {
 Error::Error(ErrorKind kind, const Complaint& complaint)
     : std::runtime_error(to_text(complaint)), kind_(kind) {}
 
-Error::Error(ErrorKind kind, const std::string& text) : std::runtime_error(text), kind_(kind) {}
-
 int exit_code(const std::exception& error) noexcept {
   if (const auto* known = dynamic_cast<const Error*>(&error)) {
     return exit_code(known->kind());

@@ -2,6 +2,7 @@
 // Errors that a user can act on: what is wrong, what was found, what is allowed, what to try.
 #pragma once
 
+#include <concepts>
 #include <stdexcept>
 #include <string>
 
@@ -41,8 +42,10 @@ std::string to_text(const Complaint& complaint);
 class Error : public std::runtime_error {
  public:
   Error(ErrorKind kind, const Complaint& complaint);
-  /// An error that another rank has put into words.
-  Error(ErrorKind kind, const std::string& text);
+  /// An error that another rank has put into words. (A template, because g++ 12 finds a plain
+  /// std::string ambiguous with the designated initializers above.)
+  template <std::same_as<std::string> Text>
+  Error(ErrorKind kind, const Text& text) : std::runtime_error(text), kind_(kind) {}
   ErrorKind kind() const noexcept { return kind_; }
 
  private:

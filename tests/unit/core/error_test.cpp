@@ -31,6 +31,14 @@ TEST(Error, MapsEachKindToItsExitCode) {
   EXPECT_EQ(exit_code(ErrorKind::NoProgress), 79);
 }
 
+TEST(Error, KeepsTheWordsOfAnotherRank) {
+  const std::string words = "[data.stream] rank 3: the file vanished";
+  const Error error(ErrorKind::Data, words);
+
+  EXPECT_EQ(error.what(), words);
+  EXPECT_EQ(error.kind(), ErrorKind::Data);
+}
+
 TEST(Error, MapsForeignExceptions) {
   EXPECT_EQ(exit_code(Error(ErrorKind::Comm, {.where = "x", .what = "y"})), 76);
   EXPECT_EQ(exit_code(std::bad_alloc()), 74);
