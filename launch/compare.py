@@ -13,6 +13,8 @@ import textwrap
 
 EXAMPLES = ("Stuck at Istanbul airport", "Sent fifty to my pay-as-you-go", "Waited from 8 to 16")
 
+ROWS = (("before tuning", "before"), ("before, told the categories", "told"), ("after tuning", "after"))
+
 
 def read_lines(path):
     with open(str(path), encoding="utf-8") as lines:
@@ -33,18 +35,15 @@ def pick(path):
     return 0 if len(chosen) == len(EXAMPLES) else 1
 
 
-def score(answers):
-    right = sum(bool(a["correct"]) for a in answers)
-    return right, len(answers), 100.0 * right / len(answers)
-
-
 def print_table(folder):
-    rows = [("before tuning", "before"), ("before, told the categories", "told"), ("after tuning", "after")]
-    print("   held-out tickets sorted right")
-    for label, name in rows:
+    print("   held-out tickets                   sorted right            loss a token of the reference")
+    for label, name in ROWS:
         path = folder / (name + ".json")
         if path.exists():
-            print("   %-30s %4d of %d  %6.1f %%" % ((label,) + score(read_answers(path))))
+            report = json.loads(path.read_text(encoding="utf-8"))
+            right, total = sum(bool(a["correct"]) for a in report["answers"]), len(report["answers"])
+            loss = "%.2f" % report["loss"] if "loss" in report else ""
+            print("   %-30s %4d of %3d  %6.1f %%    %s" % (label, right, total, 100.0 * right / max(total, 1), loss))
 
 
 def indented(text, head):
