@@ -6,7 +6,9 @@
 #include <filesystem>
 #include <string>
 
+#include "kamerton/comm/fault.h"
 #include "kamerton/comm/group.h"
+#include "kamerton/comm/watchdog.h"
 
 namespace kamerton::comm {
 
@@ -19,8 +21,10 @@ struct Topology {
   int node = 0;        ///< index of this node, ordered by lowest rank
   int num_nodes = 1;
   std::string host;
-  int cores = 1;  ///< cores that this process may use (affinity mask)
-  int cores_per_node = 1;
+  int cores = 1;                ///< cores that this process may use (affinity mask)
+  int cores_per_node = 1;       ///< cores that the ranks of this node may use together
+  int ranks_sharing_cores = 1;  ///< ranks of this node with exactly the same cores (1: bound apart)
+  int requested_threads = 0;    ///< OMP_NUM_THREADS of the user; 0: not set
 };
 
 /// RAII over MPI_Init_thread. Also works without a launcher (world of one).
@@ -37,6 +41,10 @@ class Session {
 
   const Group& world() const;
   const Topology& topology() const;
+  /// Not started: call start() once the run's folder is known.
+  Watchdog watchdog() const;
+  /// KAMERTON_FAULT, for fault_at_step().
+  const Fault& fault() const;
 
   /// Where error.rank-K.json goes when abort() is called (a run's folder); unset: no file.
   void set_report_folder(const std::filesystem::path& folder);
