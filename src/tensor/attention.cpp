@@ -198,6 +198,11 @@ at::Tensor attend_flash(AttentionStep& step) {
 void rotate(at::Tensor& x_NE, const Rotary& rotary, int64_t head_dim, bool inverse) {
   const int64_t half = rotary.cos_NR.size(1);
   const int64_t width = x_NE.size(1);
+  if (!has_kernels(x_NE)) {
+    const Rotary turn{rotary.cos_NR, inverse ? rotary.sin_NR.neg() : rotary.sin_NR};
+    x_NE.copy_(rotated_plain(x_NE, turn, head_dim));
+    return;
+  }
   const float sign = inverse ? -1.0f : 1.0f;
   const float* cos = rotary.cos_NR.const_data_ptr<float>();
   const float* sin = rotary.sin_NR.const_data_ptr<float>();

@@ -124,6 +124,10 @@ void decode_page(const float* q,
 void matvec(const float* x, const float* w, float* y, int64_t out, int64_t in);
 void matvec(const float* x, const Bf16* w, float* y, int64_t out, int64_t in);
 
+/// False when an exponent is all ones (NaN, infinity).
+bool all_finite(const float* x, int64_t n);
+bool all_finite(const Bf16* x, int64_t n);
+
 void to_float(const Bf16* x, float* y, int64_t n);
 void to_bf16(const float* x, Bf16* y, int64_t n);
 

@@ -96,6 +96,24 @@ KAMERTON_CLONES void add_into(float* accumulator, const float* x, int64_t n) {
     accumulator[i] += x[i];
   }
 }
+KAMERTON_CLONES bool all_finite(const float* x, int64_t n) {
+  uint32_t worst = 0;
+#pragma omp simd reduction(max : worst)
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t exponent = std::bit_cast<uint32_t>(x[i]) & 0x7f800000U;
+    worst = exponent > worst ? exponent : worst;
+  }
+  return worst != 0x7f800000U;
+}
+KAMERTON_CLONES bool all_finite(const Bf16* x, int64_t n) {
+  uint16_t worst = 0;
+#pragma omp simd reduction(max : worst)
+  for (int64_t i = 0; i < n; ++i) {
+    const auto exponent = static_cast<uint16_t>(x[i].bits & 0x7f80U);
+    worst = exponent > worst ? exponent : worst;
+  }
+  return worst != 0x7f80U;
+}
 KAMERTON_CLONES void to_float(const Bf16* x, float* y, int64_t n) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {

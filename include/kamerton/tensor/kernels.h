@@ -24,6 +24,9 @@ std::tuple<at::Tensor, at::Tensor> add_rms_norm(const at::Tensor& x,
                                                 double eps,
                                                 bool plus_one = false);
 
+/// False when a value is NaN or infinite. fp32 or bf16, contiguous, CPU (others through ATen).
+bool all_finite(const at::Tensor& x);
+
 /// silu(gate) * up, element-wise; gate and up [N, F] of unit last stride.
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <atomic>
+
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
@@ -50,6 +52,22 @@ struct SwigluStep final : BackwardStep {
 };
 
 }  // namespace
+
+bool all_finite(const at::Tensor& x) {
+  if (!has_kernels(x) || !x.is_contiguous()) {
+    return at::isfinite(x).all().item<bool>();
+  }
+  std::atomic<bool> finite{true};
+  over_elements(x.numel(), [&](int64_t at, int64_t n) {
+    with_element(x, [&](auto element) {
+      using T = decltype(element);
+      if (!simd::all_finite(read_ptr<T>(x) + at, n)) {
+        finite.store(false, std::memory_order_relaxed);
+      }
+    });
+  });
+  return finite.load();
+}
 
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
   if (!has_kernels(gate)) {

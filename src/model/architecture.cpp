@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kamerton/model/architecture.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include "kamerton/core/error.h"
+#include "kamerton/core/json.h"
+#include "kamerton/storage/filesystem.h"
+
+#include "config_reader.h"
+#include "families/family.h"
+#include "rope.h"
+
+namespace kamerton::model {
+namespace {
+
+constexpr uint64_t kConfigBytes = uint64_t{16} << 20;
+
+/// By "architectures", or by "model_type" when that is missing.
+const Family& find_family(const ConfigReader& reader) {
+  const std::vector<std::string> names = reader.texts("architectures");
+  const std::string type = reader.text({"model_type"}, "");
+  for (const Family* family : families()) {
+    if (names.empty() ? family->model_type == type : family->architecture == names.front()) {
+      return *family;
+    }
+  }
+  reader.refuse("architectures",
+                "this model architecture is not supported",
+                names.empty() ? "model_type " + type : names.front(),
+                fmt::format("{}", fmt::join(known_architectures(), ", ")));
+}
+
+c10::ScalarType read_dtype(const ConfigReader& reader) {
+  std::string name = reader.text({"dtype", "torch_dtype"}, "float32");
+  if (name.rfind("torch.", 0) == 0) {
+    name = name.substr(6);
+  }
+  if (name == "float32" || name == "auto") {
+    return at::kFloat;
+  }
+  if (name == "bfloat16") {
+    return at::kBFloat16;
+  }
+  if (name == "float16") {
+    return at::kHalf;
+  }
+  reader.refuse("dtype", "not a type of weights that we read", name, "float32, bfloat16, float16");
+}
+
+void read_shape(const ConfigReader& reader, DecoderConfig& c) {
+  constexpr int64_t kWide = int64_t{1} << 24;
+  c.vocab_size = reader.size({"vocab_size"}, c.vocab_size, int64_t{1} << 31);
+  c.hidden_size = reader.size({"hidden_size"}, c.hidden_size, kWide);
+  c.intermediate_size = reader.size({"intermediate_size"}, c.intermediate_size, kWide);
+  c.layers = reader.size({"num_hidden_layers"}, c.layers, 1 << 16);
+  c.heads = reader.size({"num_attention_heads"}, c.heads, 1 << 16);
+  const int64_t kv_default = c.kv_heads > 0 ? c.kv_heads : c.heads;
+  c.kv_heads = reader.size({"num_key_value_heads"}, kv_default, 1 << 16);
+  const int64_t head_default = c.head_dim > 0 ? c.head_dim : c.hidden_size / c.heads;
+  c.head_dim = reader.size({"head_dim"}, head_default, 1 << 16);
+  c.max_positions = reader.size({"max_position_embeddings"}, c.max_positions, int64_t{1} << 40);
+  c.norm_eps = reader.positive({"rms_norm_eps"}, 1e-6);
+  c.initializer_range = reader.number({"initializer_range"}, 0.02);
+}
+
+void check_shape(const ConfigReader& reader, const DecoderConfig& c) {
+  if (c.heads % c.kv_heads != 0) {
+    reader.refuse("num_key_value_heads",
+                  "does not divide num_attention_heads",
+                  fmt::format("{} of {}", c.kv_heads, c.heads),
+                  "a divisor");
+  }
+  if (c.head_dim < 2 || c.head_dim % 2 != 0) {
+    reader.refuse(
+        "head_dim", "rotary embeddings turn pairs", std::to_string(c.head_dim), "an even number");
+  }
+  const std::string act = reader.text({"hidden_act", "hidden_activation"}, "silu");
+  if (act != "silu" && act != "swish") {
+    reader.refuse("hidden_act", "activation not supported in this family", act, "silu");
+  }
+  if (reader.find({"quantization_config"}) != nullptr) {
+    reader.refuse("quantization_config",
+                  "quantised checkpoints are not read",
+                  "present",
+                  "a checkpoint in float32, bfloat16 or float16");
+  }
+}
+
+void read_ids(const ConfigReader& reader, DecoderConfig& c) {
+  if (reader.object().contains("bos_token_id")) {
+    c.bos_id = reader.token("bos_token_id");
+  }
+  if (reader.object().contains("eos_token_id")) {
+    c.eos_ids = reader.tokens("eos_token_id");
+  }
+  c.pad_id = reader.token("pad_token_id");
+}
+
+}  // namespace
+
+int64_t DecoderConfig::parameter_count() const {
+  const int64_t attention = hidden_size * (2 * query_size() + 2 * kv_size()) +
+                            (qkv_bias ? query_size() + 2 * kv_size() : 0) +
+                            (output_bias ? hidden_size : 0) + (qk_norm ? 2 * head_dim : 0);
+  const int64_t mlp =
+      3 * hidden_size * intermediate_size + (mlp_bias ? 2 * intermediate_size + hidden_size : 0);
+  const int64_t tables = vocab_size * hidden_size * (tied_head ? 1 : 2);
+  return tables + layers * (attention + mlp + 2 * hidden_size) + hidden_size;
+}
+
+std::vector<std::string> known_architectures() {
+  std::vector<std::string> names;
+  for (const Family* family : families()) {
+    names.emplace_back(family->architecture);
+  }
+  return names;
+}
+
+DecoderConfig parse_config(std::string_view json_text, const std::string& origin) {
+  const core::Json object = core::parse_json(json_text, origin, {.max_bytes = kConfigBytes});
+  if (!object.is_object()) {
+    throw core::Error(core::ErrorKind::Data,
+                      {.where = "model.config",
+                       .what = origin + " is not a JSON object",
+                       .got = object.type_name(),
+                       .allowed = "the config.json of a model"});
+  }
+  const ConfigReader reader(object, origin);
+  const Family& family = find_family(reader);
+  DecoderConfig config;
+  config.architecture = family.architecture;
+  config.model_type = family.model_type;
+  family.defaults(config);
+  read_shape(reader, config);
+  config.tied_head = reader.flag("tie_word_embeddings", false);
+  config.stored_dtype = read_dtype(reader);
+  read_ids(reader, config);
+  config.windows.assign(static_cast<size_t>(config.layers), 0);
+  family.read(reader, config);
+  check_shape(reader, config);
+  read_rope(reader, config);
+  config.source_json = object.dump();
+  return config;
+}
+
+DecoderConfig read_config(const std::string& directory) {
+  const std::filesystem::path folder(directory);
+  storage::FileSystem& files = storage::posix_filesystem();
+  const std::string path = (folder / "config.json").string();
+  DecoderConfig config = parse_config(files.read_file(path, kConfigBytes), path);
+  const std::filesystem::path generation = folder / "generation_config.json";
+  if (files.file_size(generation).has_value()) {
+    const std::string origin = generation.string();
+    const core::Json object = core::parse_json(files.read_file(generation, kConfigBytes), origin);
+    if (object.is_object()) {
+      for (const int64_t id : ConfigReader(object, origin).tokens("eos_token_id")) {
+        if (std::find(config.eos_ids.begin(), config.eos_ids.end(), id) == config.eos_ids.end()) {
+          config.eos_ids.push_back(id);
+        }
+      }
+    }
+  }
+  return config;
+}
+
+}  // namespace kamerton::model

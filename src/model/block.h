@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// One transformer block: its parameters by Hugging Face name, and its computation.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kamerton/model/decoder.h"
+
+namespace kamerton::model {
+
+/// What all blocks of one forward share. Cheap to copy (kept by checkpointed blocks).
+struct BlockContext {
+  tensor::Rotary rotary;
+  std::shared_ptr<const std::vector<int64_t>> offsets;
+  AttentionCache* cache = nullptr;
+};
+
+class Block {
+ public:
+  /// Declares the parameters of layer `index` into `unit`.
+  Block(const DecoderConfig& config, int64_t index, tensor::ParamUnit& unit);
+
+  /// x [N, D] -> [N, D]; after `final_norm` when that is not null (the last block).
+  at::Tensor forward(const at::Tensor& x_ND,
+                     const BlockContext& context,
+                     const tensor::ParameterPtr& final_norm) const;
+
+  /// In order of use.
+  std::vector<Linear*> linears();
+
+ private:
+  at::Tensor attention(const at::Tensor& normed_ND, const BlockContext& context) const;
+
+  int64_t index_;
+  double eps_;
+  tensor::AttentionShape shape_;
+  tensor::ParameterPtr input_norm_, post_norm_, q_norm_, k_norm_;
+  Linear q_, k_, v_, o_, gate_, up_, down_;
+};
+
+/// A new parameter at the end of the unit.
+tensor::ParameterPtr declare(tensor::ParamUnit& unit,
+                             const std::string& name,
+                             std::vector<int64_t> shape);
+
+}  // namespace kamerton::model

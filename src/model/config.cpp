@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kamerton/model/config.h"
+
+#include "kamerton/config/field.h"
+
+namespace kamerton::model {
+
+void describe(config::Fields& fields, ModelOptions& options) {
+  fields.knob(
+      "path",
+      options.path,
+      {.text = "The model: a Hugging Face directory (config.json, *.safetensors, tokenizer)"});
+  fields.knob("dtype",
+              options.dtype,
+              {.text = "What is computed in; auto: bf16 for 16-bit checkpoints where the processor "
+                       "multiplies bf16, else fp32. Master weights are fp32 in any case",
+               .cost = "fp32 doubles the memory of parameters and activations",
+               .choices = {"auto", "fp32", "bf16"}});
+  fields.knob(
+      "activation_checkpointing",
+      options.activation_checkpointing,
+      {.text = "block: keep only each block's input and compute the block again in backward; "
+               "the result is the same to the bit",
+       .cost = "block: about a third more time for much less activation memory",
+       .choices = {"none", "block"}});
+  fields.knob("random_init",
+              options.random_init,
+              {.text = "Use only config.json and draw the weights at random (tests, benchmarks)"});
+  fields.knob("init_seed", options.init_seed, {.text = "Seed of random_init", .min = 0});
+  fields.knob("head_chunk_rows",
+              options.head_chunk_rows,
+              {.text = "Rows of the output head computed at once; 0: chosen from the vocabulary",
+               .unit = "tokens",
+               .cost = "memory: rows x vocabulary x 4 bytes",
+               .min = 0,
+               .max = 1 << 20});
+}
+
+}  // namespace kamerton::model

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kamerton/model/decoder.h"
+
+#include <deque>
+#include <unordered_map>
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "kamerton/core/error.h"
+#include "kamerton/model/weights.h"
+#include "kamerton/tensor/linear.h"
+
+#include "attention_cache.h"
+#include "block.h"
+#include "rope.h"
+
+namespace kamerton::model {
+namespace {
+
+bool processor_multiplies_bf16() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512bf16") != 0;
+#else
+  return false;
+#endif
+}
+
+at::ScalarType resolve_dtype(const std::string& wish, at::ScalarType stored) {
+  if (wish == "fp32") {
+    return at::kFloat;
+  }
+  if (wish == "bf16") {
+    return at::kBFloat16;
+  }
+  return stored != at::kFloat && processor_multiplies_bf16() ? at::kBFloat16 : at::kFloat;
+}
+
+}  // namespace
+
+struct Decoder::Impl {
+  Impl(DecoderConfig c, const ModelOptions& o)
+      : config(std::move(c)),
+        options(o),
+        dtype(resolve_dtype(o.dtype, config.stored_dtype)),
+        checkpoint(o.activation_checkpointing == "block") {
+    declare_all();
+    for (tensor::ParamUnit& unit : units) {
+      for (const tensor::ParameterPtr& parameter : unit.parameters) {
+        by_name[parameter->name] = parameter;
+      }
+    }
+    for (Block& block : blocks) {
+      for (Linear* linear : block.linears()) {
+        linears.push_back(linear);
+        linear_by_name[linear->name] = linear;
+      }
+    }
+  }
+
+  void declare_all() {
+    const auto add_unit = [this](std::string name) -> tensor::ParamUnit& {
+      tensor::ParamUnit& unit = units.emplace_back();
+      unit.index = static_cast<int>(units.size()) - 1;
+      unit.name = std::move(name);
+      return unit;
+    };
+    const std::vector<int64_t> table = {config.vocab_size, config.hidden_size};
+    embedding = declare(add_unit("embed"), "model.embed_tokens.weight", table);
+    for (int64_t i = 0; i < config.layers; ++i) {
+      blocks.emplace_back(config, i, add_unit(fmt::format("layers.{}", i)));
+    }
+    final_norm = declare(units.back(), "model.norm.weight", {config.hidden_size});
+    head = config.tied_head ? embedding : declare(add_unit("head"), "lm_head.weight", table);
+  }
+
+  const tensor::ParamUnit& head_unit() const {
+    return config.tied_head ? units.front() : units.back();
+  }
+  tensor::TokenLossOptions head_options(tensor::TokenLossOptions wish = {}) const {
+    if (wish.chunk_rows == 0) {
+      wish.chunk_rows = options.head_chunk_rows;
+    }
+    return wish;
+  }
+  at::Tensor run_block(size_t i, const at::Tensor& x, const BlockContext& context) {
+    const Block* block = &blocks[i];
+    const tensor::ParameterPtr norm = i + 1 == blocks.size() ? final_norm : nullptr;
+    return tensor::run_unit(
+        hooks,
+        units[i + 1],
+        x,
+        checkpoint && at::GradMode::is_enabled(),
+        [block, context, norm](const at::Tensor& in) { return block->forward(in, context, norm); });
+  }
+  void check_rows(const Rows& rows) const;
+
+  DecoderConfig config;
+  ModelOptions options;
+  at::ScalarType dtype;
+  bool checkpoint;
+  tensor::UnitHooks* hooks = nullptr;
+  std::vector<tensor::ParamUnit> units;
+  std::deque<Block> blocks;  // linears are pointed at: they must not move
+  tensor::ParameterPtr embedding, final_norm, head;
+  std::vector<Linear*> linears;
+  std::unordered_map<std::string, tensor::ParameterPtr> by_name;
+  std::unordered_map<std::string, Linear*> linear_by_name;
+  std::function<void(int64_t, const at::Tensor&)> observer;
+};
+
+void Decoder::Impl::check_rows(const Rows& rows) const {
+  const bool whole = rows.document_offsets.size() >= 2 && rows.document_offsets.front() == 0 &&
+                     rows.document_offsets.back() == rows.positions_N.size(0);
+  if (!whole) {
+    throw core::Error(
+        core::ErrorKind::Internal,
+        {.where = "model.decoder",
+         .what = "document offsets do not cover the rows",
+         .got = fmt::format(
+             "{} offsets for {} rows", rows.document_offsets.size(), rows.positions_N.size(0)),
+         .allowed = "first 0, last the number of rows"});
+  }
+}
+
+Rows Rows::from_documents(const std::vector<std::vector<int64_t>>& documents) {
+  std::vector<int64_t> tokens;
+  std::vector<int64_t> positions;
+  Rows rows;
+  rows.document_offsets.push_back(0);
+  for (const std::vector<int64_t>& document : documents) {
+    for (size_t i = 0; i < document.size(); ++i) {
+      tokens.push_back(document[i]);
+      positions.push_back(static_cast<int64_t>(i));
+    }
+    rows.document_offsets.push_back(static_cast<int64_t>(tokens.size()));
+  }
+  rows.tokens_N = at::tensor(tokens, at::kLong);
+  rows.positions_N = at::tensor(positions, at::kLong);
+  return rows;
+}
+
+Decoder::Decoder(DecoderConfig config, const ModelOptions& options)
+    : impl_(std::make_unique<Impl>(std::move(config), options)) {}
+Decoder::~Decoder() = default;
+
+const DecoderConfig& Decoder::config() const {
+  return impl_->config;
+}
+at::ScalarType Decoder::dtype() const {
+  return impl_->dtype;
+}
+std::vector<tensor::ParamUnit>& Decoder::units() {
+  return impl_->units;
+}
+const std::vector<tensor::ParamUnit>& Decoder::units() const {
+  return impl_->units;
+}
+const std::vector<Linear*>& Decoder::linears() const {
+  return impl_->linears;
+}
+void Decoder::set_hooks(tensor::UnitHooks* hooks) {
+  impl_->hooks = hooks;
+}
+
+std::vector<tensor::ParameterPtr> Decoder::parameters() const {
+  std::vector<tensor::ParameterPtr> all;
+  for (const tensor::ParamUnit& unit : impl_->units) {
+    all.insert(all.end(), unit.parameters.begin(), unit.parameters.end());
+  }
+  return all;
+}
+
+tensor::ParameterPtr Decoder::find_parameter(const std::string& name) const {
+  const auto found = impl_->by_name.find(name);
+  return found == impl_->by_name.end() ? nullptr : found->second;
+}
+
+Linear* Decoder::find_linear(const std::string& name) const {
+  const auto found = impl_->linear_by_name.find(name);
+  return found == impl_->linear_by_name.end() ? nullptr : found->second;
+}
+
+void Decoder::set_observer(std::function<void(int64_t, const at::Tensor&)> observer) {
+  impl_->observer = std::move(observer);
+}
+
+void Decoder::load_whole() {
+  const std::unique_ptr<WeightSource> source = open_weights(impl_->options, *this);
+  tensor::place_whole(impl_->units, impl_->dtype);
+  const at::NoGradGuard no_grad;
+  for (const tensor::ParameterPtr& parameter : parameters()) {
+    if (!parameter->adapter) {
+      source->read(*parameter, 0, parameter->value.detach().view({-1}));
+    }
+  }
+}
+
+at::Tensor Decoder::embed(const at::Tensor& tokens_N) {
+  const at::Tensor anchor = at::empty({0}, at::kFloat);
+  return tensor::run_unit(
+      impl_->hooks, impl_->units.front(), anchor, false, [this, tokens_N](const at::Tensor& in) {
+        return tensor::embedding(tokens_N, impl_->embedding, in);
+      });
+}
+
+at::Tensor Decoder::forward(const Rows& rows,
+                            const at::Tensor& embeddings_ND,
+                            AttentionCache* cache) {
+  impl_->check_rows(rows);
+  at::Tensor x = embeddings_ND.defined() ? embeddings_ND : embed(rows.tokens_N);
+  const BlockContext context{rotary_table(impl_->config, rows.positions_N),
+                             std::make_shared<const std::vector<int64_t>>(rows.document_offsets),
+                             cache};
+  if (impl_->observer) {
+    impl_->observer(-1, x);
+  }
+  for (size_t i = 0; i < impl_->blocks.size(); ++i) {
+    x = impl_->run_block(i, x, context);
+    if (impl_->observer) {
+      impl_->observer(static_cast<int64_t>(i), x);
+    }
+  }
+  if (cache != nullptr) {
+    cache->advance(rows.document_offsets);
+  }
+  return x;
+}
+
+at::Tensor Decoder::logits(const at::Tensor& hidden_MD) {
+  return tensor::run_unit(
+      impl_->hooks, impl_->head_unit(), hidden_MD, false, [this](const at::Tensor& in) {
+        return tensor::linear(in, impl_->head).to(at::kFloat);
+      });
+}
+
+tensor::TokenLoss Decoder::loss(const at::Tensor& hidden_ND,
+                                const at::Tensor& targets_N,
+                                tensor::TokenLossOptions options) {
+  tensor::TokenLoss result;
+  tensor::run_unit_fused(impl_->hooks, impl_->head_unit(), [&] {
+    result = tensor::token_loss(hidden_ND, impl_->head, targets_N, impl_->head_options(options));
+  });
+  return result;
+}
+
+at::Tensor Decoder::log_probs(const at::Tensor& hidden_ND, const at::Tensor& targets_N) {
+  return tensor::run_unit(
+      impl_->hooks, impl_->head_unit(), hidden_ND, false, [this, targets_N](const at::Tensor& in) {
+        return tensor::token_log_probs(in, impl_->head, targets_N, impl_->head_options());
+      });
+}
+
+}  // namespace kamerton::model

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "family.h"
+
+namespace kamerton::model {
+namespace {
+
+void defaults(DecoderConfig& config) {
+  config.vocab_size = 32000;
+  config.hidden_size = 4096;
+  config.intermediate_size = 11008;
+  config.layers = 32;
+  config.heads = 32;
+  config.max_positions = 2048;
+  config.bos_id = 1;
+  config.eos_ids = {2};
+}
+
+void read(const ConfigReader& reader, DecoderConfig& config) {
+  config.qkv_bias = config.output_bias = reader.flag("attention_bias", false);
+  config.mlp_bias = reader.flag("mlp_bias", false);
+}
+
+}  // namespace
+
+const Family kLlama{"LlamaForCausalLM", "llama", defaults, read};
+
+}  // namespace kamerton::model
