@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 #include <torch/csrc/autograd/autograd.h>
 
 #include "small_model.h"
@@ -137,8 +138,7 @@ TEST(Decoder, HooksBracketEveryUseInOneOrder) {
     train_once(*decoder, documents_of({5, 8}));
 
     // Embedding, three blocks, the tied head (fused: backward pair only), then backward.
-    EXPECT_EQ(recorder.log,
-              "f0 /f0 f1 /f1 f2 /f2 f3 /f3 b0 /b0 b3 /b3 b2 /b2 b1 /b1 b0 /b0 ")
+    EXPECT_EQ(recorder.log, "f0 /f0 f1 /f1 f2 /f2 f3 /f3 b0 /b0 b3 /b3 b2 /b2 b1 /b1 b0 /b0 ")
         << mode;
   }
 }

@@ -7,16 +7,18 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "kamerton/model/decoder.h"
 #include "kamerton/storage/safetensors.h"
+
 #include "support/oracle.h"
 
 namespace kamerton::test {
 
 inline const std::vector<std::string>& fixture_models() {
-  static const std::vector<std::string> names = {"stories260K", "tiny-llama", "tiny-mistral",
-                                                 "tiny-qwen2", "tiny-qwen3"};
+  static const std::vector<std::string> names = {
+      "stories260K", "tiny-llama", "tiny-mistral", "tiny-qwen2", "tiny-qwen3"};
   return names;
 }
 
@@ -24,8 +26,7 @@ inline std::unique_ptr<model::Decoder> load_fixture(const std::string& name,
                                                     model::ModelOptions options = {}) {
   options.path = oracle_path("models/" + name).string();
   options.dtype = "fp32";
-  auto decoder =
-      std::make_unique<model::Decoder>(model::read_config(options.path), options);
+  auto decoder = std::make_unique<model::Decoder>(model::read_config(options.path), options);
   decoder->load_whole();
   return decoder;
 }
@@ -37,7 +38,8 @@ struct FlatBatch {
   at::Tensor targets_N;  // shifted labels
 };
 
-inline FlatBatch flatten(const at::Tensor& ids_BT, const at::Tensor& mask_BT,
+inline FlatBatch flatten(const at::Tensor& ids_BT,
+                         const at::Tensor& mask_BT,
                          const at::Tensor& labels_BT) {
   std::vector<std::vector<int64_t>> documents;
   std::vector<int64_t> kept;
@@ -56,7 +58,8 @@ inline FlatBatch flatten(const at::Tensor& ids_BT, const at::Tensor& mask_BT,
                                                      : labels_BT[b][t + 1].item<int64_t>());
     }
   }
-  return {model::Rows::from_documents(documents), at::tensor(kept, at::kLong),
+  return {model::Rows::from_documents(documents),
+          at::tensor(kept, at::kLong),
           at::tensor(targets, at::kLong)};
 }
 

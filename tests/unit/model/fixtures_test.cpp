@@ -5,14 +5,15 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include "fixture_model.h"
 #include "kamerton/model/generate.h"
+
+#include "fixture_model.h"
 
 namespace kamerton::model {
 namespace {
 
-using test::flatten;
 using test::FlatBatch;
+using test::flatten;
 using test::max_difference;
 using test::oracle_tensor;
 
@@ -58,14 +59,12 @@ TEST_P(Fixture, LogitsAndHiddenStatesEqualTheReference) {
 TEST_P(Fixture, LeftPaddedRowsGiveTheSameLogits) {
   const at::NoGradGuard no_grad;
   const auto decoder = test::load_fixture(GetParam());
-  const FlatBatch flat =
-      flatten(expected("left.input_ids"), expected("left.attention_mask"), {});
+  const FlatBatch flat = flatten(expected("left.input_ids"), expected("left.attention_mask"), {});
 
   const at::Tensor logits = decoder->logits(decoder->forward(flat.rows));
 
   EXPECT_LT(max_difference(logits, kept("left.logits", flat)), logit_tolerance());
-  const at::Tensor positions =
-      expected("left.position_ids").flatten().index_select(0, flat.kept);
+  const at::Tensor positions = expected("left.position_ids").flatten().index_select(0, flat.kept);
   EXPECT_TRUE(at::equal(positions, flat.rows.positions_N));
 }
 
@@ -131,7 +130,9 @@ TEST_P(Fixture, BothSpellingsOfTheConfigurationAreTheSame) {
   EXPECT_EQ(again.parameter_count(), now.parameter_count());
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Fixture, testing::ValuesIn(test::fixture_models()),
+INSTANTIATE_TEST_SUITE_P(Models,
+                         Fixture,
+                         testing::ValuesIn(test::fixture_models()),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::replace(name.begin(), name.end(), '-', '_');

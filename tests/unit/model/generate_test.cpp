@@ -120,12 +120,15 @@ TEST(Generate, TheCallbackSeesTokensAndMayEndASequence) {
 TEST(Generate, RefusesPromptsThatTheModelCannotTake) {
   const auto decoder = small_model();
   using core::ErrorKind;
-  test::expect_error(ErrorKind::Data, {"prompt 1", "nothing to continue"},
-                     [&] { generate(*decoder, {{1}, {}}, {}); });
-  test::expect_error(ErrorKind::Data, {"id 97", "0 to 96"},
-                     [&] { generate(*decoder, {{1, 97}}, {}); });
-  test::expect_error(ErrorKind::Data, {"65 tokens", "at most 64"},
-                     [&] { generate(*decoder, documents_of({65}), {}); });
+  test::expect_error(ErrorKind::Data, {"prompt 1", "nothing to continue"}, [&] {
+    generate(*decoder, {{1}, {}}, {});
+  });
+  test::expect_error(ErrorKind::Data, {"id 97", "0 to 96"}, [&] {
+    generate(*decoder, {{1, 97}}, {});
+  });
+  test::expect_error(ErrorKind::Data, {"65 tokens", "at most 64"}, [&] {
+    generate(*decoder, documents_of({65}), {});
+  });
 }
 
 TEST(Sampler, DrawsWithTheProbabilitiesOfTheLogits) {
@@ -173,8 +176,8 @@ TEST(Sampler, TheRepetitionPenaltyLowersBothSigns) {
 
 TEST(Sampler, RefusesLogitsThatAreNotFinite) {
   std::vector<float> logits = {std::numeric_limits<float>::quiet_NaN(), 1.0f};
-  test::expect_error(core::ErrorKind::Numeric, {"not finite"},
-                     [&] { sample(logits.data(), 2, {}, {}, 0, 0); });
+  test::expect_error(
+      core::ErrorKind::Numeric, {"not finite"}, [&] { sample(logits.data(), 2, {}, {}, 0, 0); });
 }
 
 }  // namespace

@@ -22,8 +22,7 @@ inline std::unique_ptr<model::Decoder> small_model(model::ModelOptions options =
   if (options.dtype == "auto") {
     options.dtype = "fp32";
   }
-  auto decoder =
-      std::make_unique<model::Decoder>(model::parse_config(config, "small"), options);
+  auto decoder = std::make_unique<model::Decoder>(model::parse_config(config, "small"), options);
   decoder->load_whole();
   return decoder;
 }
