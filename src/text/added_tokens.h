@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tokens that are found in the text before anything else looks at it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "aligned_text.h"
+#include "kamerton/core/json.h"
+#include "normalizer.h"
+#include "vocabulary.h"
+
+namespace kamerton::text {
+
+struct AddedToken {
+  int32_t id = 0;
+  std::string content;
+  bool single_word = false, lstrip = false, rstrip = false, normalized = true, special = false;
+};
+
+/// A stretch of a text: an added token, or text between them (token -1).
+struct Stretch {
+  int32_t token;  ///< index into the list of tokens
+  Span span;
+};
+
+/// Finds a set of strings, the longest one at the leftmost place (a byte trie with a table of first bytes).
+class Finder {
+ public:
+  void insert(std::string_view text, int32_t value);
+  bool empty() const { return nodes_.size() == 1; }
+  /// The value of the longest string that s has at `at`, and its length; -1 when there is none.
+  int32_t longest(std::string_view s, size_t at, size_t& length) const;
+  bool may_start(char c) const { return first_[static_cast<unsigned char>(c)] != 0; }
+
+ private:
+  struct Node {
+    int32_t value = -1;
+    int32_t child = -1;   ///< first child
+    int32_t sibling = -1;
+    char byte = 0;
+  };
+  int32_t find_child(int32_t node, char byte) const;
+  std::vector<Node> nodes_ = std::vector<Node>(1);
+  std::vector<char> first_ = std::vector<char>(256, 0);
+};
+
+class AddedTokens {
+ public:
+  AddedTokens() = default;
+  /// `json` may be null. Ids that contradict the vocabulary or each other are refused.
+  AddedTokens(const core::Json& json, const Vocabulary& vocab, const Normalizer& normalizer,
+              const std::string& origin);
+
+  /// Stretches of the raw text: tokens that are matched before normalization.
+  std::vector<Stretch> split_raw(std::string_view text) const { return split(raw_, text); }
+  /// Stretches of a normalized text: tokens that are matched after normalization.
+  std::vector<Stretch> split_normalized(std::string_view text) const { return split(normalized_, text); }
+  bool any_normalized() const { return !normalized_.empty(); }
+
+  const std::vector<AddedToken>& list() const { return tokens_; }
+  /// The added token of an id, or null.
+  const AddedToken* by_id(int32_t id) const;
+  int32_t find(std::string_view content) const;
+
+ private:
+  std::vector<Stretch> split(const Finder& finder, std::string_view text) const;
+  std::vector<AddedToken> tokens_;
+  std::unordered_map<int32_t, size_t> by_id_;
+  Finder raw_, normalized_;
+};
+
+}  // namespace kamerton::text

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bpe.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "unicode.h"
+
+namespace kamerton::text {
+namespace {
+
+constexpr size_t kShortWord = 40;      // symbols; above, a heap finds the next merge
+constexpr size_t kCachedBytes = 22;
+constexpr size_t kCachedIds = 7;
+constexpr size_t kCacheSlots = 1 << 15;
+
+/// Words met lately by this thread, of all models: one slot a hash, the last comer stays.
+struct CacheSlot {
+  uint64_t hash;
+  uint32_t serial;
+  uint8_t length;
+  uint8_t count;
+  char word[kCachedBytes];
+  int32_t ids[kCachedIds];
+};
+static_assert(sizeof(CacheSlot) == 64);
+
+CacheSlot& cache_slot(uint64_t hash) {
+  thread_local const std::unique_ptr<CacheSlot[]> slots(new CacheSlot[kCacheSlots]());
+  return slots[hash & (kCacheSlots - 1)];
+}
+
+struct Candidate {
+  uint64_t order;  ///< rank << 32 | position
+  int32_t whole;
+  bool operator<(const Candidate& other) const { return order > other.order; }  // for a min-heap
+};
+
+uint32_t rank_of(uint64_t merge) { return static_cast<uint32_t>(merge >> 32); }
+int32_t whole_of(uint64_t merge) { return static_cast<int32_t>(merge & 0xFFFFFFFF); }
+
+}  // namespace
+
+int32_t Bpe::whole(std::string_view word) const {
+  return byte_level_ ? raw_ids_.find(word) : vocab_.find(word);
+}
+
+void Bpe::tokenize(std::string_view word, std::vector<int32_t>& ids, std::vector<Span>* spans) const {
+  if (ignore_merges_) {
+    if (const int32_t id = whole(word); id >= 0) {
+      ids.push_back(id);
+      if (spans != nullptr) {
+        spans->push_back({0, static_cast<uint32_t>(word.size())});
+      }
+      return;
+    }
+  }
+  if (!splits_at_blank_) {
+    tokenize_part(word, ids, spans, 0);
+    return;
+  }
+  size_t begin = 0;
+  for (size_t i = word.find("\u2581", 1); i != std::string_view::npos; i = word.find("\u2581", i + 3)) {
+    const uint32_t before = char_at(word, previous_start(word, i));
+    if (!std::binary_search(joins_blank_.begin(), joins_blank_.end(), before)) {
+      tokenize_part(word.substr(begin, i - begin), ids, spans, static_cast<uint32_t>(begin));
+      begin = i;
+    }
+  }
+  tokenize_part(word.substr(begin), ids, spans, static_cast<uint32_t>(begin));
+}
+
+bool Bpe::from_cache(uint64_t hash, std::string_view word, std::vector<int32_t>& ids) const {
+  const CacheSlot& slot = cache_slot(hash);
+  if (slot.hash != hash || slot.serial != serial_ || slot.length != word.size() ||
+      std::memcmp(slot.word, word.data(), word.size()) != 0) {
+    return false;
+  }
+  ids.insert(ids.end(), slot.ids, slot.ids + slot.count);
+  return true;
+}
+
+void Bpe::to_cache(uint64_t hash, std::string_view word, const std::vector<int32_t>& ids, size_t from) const {
+  const size_t count = ids.size() - from;
+  if (count > kCachedIds) {
+    return;
+  }
+  CacheSlot& slot = cache_slot(hash);
+  slot.hash = hash;
+  slot.serial = serial_;
+  slot.length = static_cast<uint8_t>(word.size());
+  slot.count = static_cast<uint8_t>(count);
+  std::memcpy(slot.word, word.data(), word.size());
+  std::copy(ids.begin() + static_cast<ptrdiff_t>(from), ids.end(), slot.ids);
+}
+
+void Bpe::tokenize_part(std::string_view word, std::vector<int32_t>& ids, std::vector<Span>* spans,
+                        uint32_t at) const {
+  const bool cacheable = spans == nullptr && word.size() <= kCachedBytes;
+  const uint64_t hash = cacheable ? hash_bytes(word.data(), word.size()) : 0;
+  if (cacheable && from_cache(hash, word, ids)) {
+    return;
+  }
+  thread_local Symbols symbols;
+  symbols.clear();
+  byte_level_ ? split_bytes(word, symbols) : split_chars(word, symbols);
+  symbols.size() <= kShortWord ? merge_short(symbols) : merge_long(symbols);
+  const size_t from = ids.size();
+  for (const Symbol& symbol : symbols) {
+    if (symbol.length == 0) {
+      continue;  // swallowed by a merge
+    }
+    ids.push_back(symbol.id);
+    if (spans != nullptr) {
+      spans->push_back({at, at + symbol.length});
+      at += symbol.length;
+    }
+  }
+  if (cacheable) {
+    to_cache(hash, word, ids, from);
+  }
+  if (symbols.capacity() > (1u << 20)) {
+    symbols.shrink_to_fit();
+  }
+}
+
+void Bpe::split_bytes(std::string_view word, Symbols& symbols) const {
+  for (const char c : word) {
+    int32_t id = byte_ids_[static_cast<unsigned char>(c)];
+    if (id < 0) {
+      id = unk_;
+      if (id < 0) {
+        continue;  // dropped, as the reference library does without an unknown token
+      }
+      if (fuse_unk_ && !symbols.empty() && symbols.back().id == unk_) {
+        ++symbols.back().length;
+        continue;
+      }
+    }
+    symbols.push_back({id, 1, 0, 0});
+  }
+}
+
+bool Bpe::fall_back(std::string_view character, Symbols& symbols) const {
+  if (!byte_fallback_) {
+    return false;
+  }
+  for (const char c : character) {
+    if (byte_ids_[static_cast<unsigned char>(c)] < 0) {
+      return false;
+    }
+  }
+  for (const char c : character) {
+    symbols.push_back({byte_ids_[static_cast<unsigned char>(c)], 1, 0, 0});
+  }
+  return true;
+}
+
+void Bpe::split_chars(std::string_view word, Symbols& symbols) const {
+  uint32_t unknown = 0;  // bytes of unknown characters not yet put out
+  std::string affixed;
+  for (size_t i = 0; i < word.size();) {
+    const size_t length = char_length(static_cast<unsigned char>(word[i]));
+    std::string_view character = word.substr(i, length);
+    if (!prefix_.empty() || !suffix_.empty()) {
+      affixed = (i > 0 ? prefix_ : "") + std::string(character) + (i + length == word.size() ? suffix_ : "");
+      character = affixed;
+    }
+    i += length;
+    if (const int32_t id = vocab_.find(character); id >= 0) {
+      if (unknown > 0) {
+        symbols.push_back({unk_, unknown, 0, 0});
+        unknown = 0;
+      }
+      symbols.push_back({id, static_cast<uint32_t>(length), 0, 0});
+    } else if (!fall_back(character, symbols) && unk_ >= 0) {
+      if (unknown > 0 && !fuse_unk_) {
+        symbols.push_back({unk_, unknown, 0, 0});
+        unknown = 0;
+      }
+      unknown += static_cast<uint32_t>(length);
+    }
+  }
+  if (unknown > 0) {
+    symbols.push_back({unk_, unknown, 0, 0});
+  }
+}
+
+/// Looks at all pairs for each merge: fastest for short words.
+void Bpe::merge_short(Symbols& symbols) const {
+  size_t n = symbols.size();
+  uint64_t pairs[kShortWord];
+  for (size_t i = 0; i + 1 < n; ++i) {
+    pairs[i] = merges_.find(symbols[i].id, symbols[i + 1].id);
+  }
+  while (n > 1) {
+    size_t best = 0;
+    for (size_t i = 1; i + 1 < n; ++i) {
+      if (rank_of(pairs[i]) < rank_of(pairs[best])) {
+        best = i;
+      }
+    }
+    if (pairs[best] == MergeMap::kNone) {
+      break;
+    }
+    symbols[best].id = whole_of(pairs[best]);
+    symbols[best].length += symbols[best + 1].length;
+    symbols.erase(symbols.begin() + static_cast<ptrdiff_t>(best) + 1);
+    std::copy(pairs + best + 1, pairs + n - 1, pairs + best);
+    --n;
+    if (best + 1 < n) {
+      pairs[best] = merges_.find(symbols[best].id, symbols[best + 1].id);
+    }
+    if (best > 0) {
+      pairs[best - 1] = merges_.find(symbols[best - 1].id, symbols[best].id);
+    }
+  }
+}
+
+/// A heap of candidates over a linked list: n log n.
+void Bpe::merge_long(Symbols& symbols) const {
+  thread_local std::vector<Candidate> heap;
+  heap.clear();
+  const auto candidate = [&](int32_t left, std::vector<Candidate>& to) {
+    const int32_t right = symbols[static_cast<size_t>(left)].next;
+    if (left < 0 || right < 0) {
+      return false;
+    }
+    const uint64_t merge =
+        merges_.find(symbols[static_cast<size_t>(left)].id, symbols[static_cast<size_t>(right)].id);
+    if (merge == MergeMap::kNone) {
+      return false;
+    }
+    to.push_back({merge >> 32 << 32 | static_cast<uint32_t>(left), whole_of(merge)});
+    return true;
+  };
+  const auto n = static_cast<int32_t>(symbols.size());
+  for (int32_t i = 0; i < n; ++i) {
+    symbols[static_cast<size_t>(i)].previous = i - 1;
+    symbols[static_cast<size_t>(i)].next = i + 1 < n ? i + 1 : -1;
+  }
+  for (int32_t i = 0; i + 1 < n; ++i) {
+    candidate(i, heap);
+  }
+  std::make_heap(heap.begin(), heap.end());
+  while (!heap.empty()) {
+    std::pop_heap(heap.begin(), heap.end());
+    const Candidate top = heap.back();
+    heap.pop_back();
+    const auto at = static_cast<int32_t>(top.order & 0xFFFFFFFF);
+    Symbol& left = symbols[static_cast<size_t>(at)];
+    if (left.length == 0 || left.next < 0) {
+      continue;
+    }
+    Symbol& right = symbols[static_cast<size_t>(left.next)];
+    if (const uint64_t now = merges_.find(left.id, right.id);
+        now == MergeMap::kNone || whole_of(now) != top.whole) {
+      continue;  // one of the two has been merged since
+    }
+    left.id = top.whole;
+    left.length += right.length;
+    left.next = right.next;
+    right.length = 0;
+    if (left.next >= 0) {
+      symbols[static_cast<size_t>(left.next)].previous = at;
+    }
+    if (left.previous >= 0 && candidate(left.previous, heap)) {
+      std::push_heap(heap.begin(), heap.end());
+    }
+    if (candidate(at, heap)) {
+      std::push_heap(heap.begin(), heap.end());
+    }
+  }
+  if (heap.capacity() > (1u << 20)) {
+    heap.shrink_to_fit();
+  }
+}
+
+}  // namespace kamerton::text

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kamerton/text/gguf_tokenizer.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "json_reader.h"
+#include "scanner.h"
+#include "token_map.h"
+#include "unicode.h"
+
+namespace kamerton::text {
+namespace {
+
+using core::Json;
+
+constexpr std::string_view kO200kPattern =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
+// tokenizer.ggml.token_type
+constexpr int64_t kNormal = 1;
+constexpr int64_t kUnknown = 2;
+constexpr int64_t kControl = 3;
+constexpr int64_t kUserDefined = 4;
+
+struct Source {
+  const Json& metadata;
+  const std::string& origin;
+  std::vector<std::string> tokens = {};
+  std::vector<int64_t> types = {};
+
+  const Json* find(const char* key) const { return core::json_find(metadata, std::string("tokenizer.") + key); }
+  std::optional<int32_t> id(const char* name) const {
+    const Json* value = find((std::string("ggml.") + name + "_token_id").c_str());
+    if (value == nullptr) {
+      return std::nullopt;
+    }
+    if (!value->is_number_integer() || value->get<int64_t>() < 0 ||
+        value->get<int64_t>() >= static_cast<int64_t>(tokens.size())) {
+      refuse(origin, std::string("the ") + name + "_token_id is no id of a token", value->dump());
+    }
+    return value->get<int32_t>();
+  }
+  bool flag_of(const char* key, bool otherwise) const {
+    const Json* value = find(key);
+    return value != nullptr && value->is_boolean() ? value->get<bool>() : otherwise;
+  }
+};
+
+std::vector<std::string> strings_of(const Json* list, const char* what, const std::string& origin) {
+  if (list == nullptr || !list->is_array()) {
+    refuse(origin, std::string("the GGUF metadata have no list of ") + what);
+  }
+  std::vector<std::string> out;
+  for (const Json& item : *list) {
+    if (!item.is_string()) {
+      refuse(origin, std::string("the GGUF's ") + what + " must be strings");
+    }
+    out.push_back(item.get<std::string>());
+  }
+  return out;
+}
+
+std::string quoted(const std::string& text) { return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+/// ByteLevel in the form in which the reference library writes it.
+Json byte_level(bool add_prefix_space, bool use_regex) {
+  return {{"type", "ByteLevel"}, {"add_prefix_space", add_prefix_space}, {"trim_offsets", true}, {"use_regex", use_regex}};
+}
+
+Json split_then_bytes(std::string_view pattern) {
+  const Json split = {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}};
+  return {{"type", "Sequence"}, {"pretokenizers", Json::array({split, byte_level(false, false)})}};
+}
+
+struct Style {
+  Json normalizer;
+  Json pre_tokenizer;
+  bool ignore_merges = false;
+};
+
+bool one_of(std::string_view name, std::initializer_list<std::string_view> names) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+Style style_of(const std::string& pre, const std::string& origin) {
+  if (one_of(pre, {"smollm", "starcoder", "refact", "command-r", "codeshell"})) {
+    const Json digits = {{"type", "Digits"}, {"individual_digits", true}};
+    return {nullptr, {{"type", "Sequence"}, {"pretokenizers", Json::array({digits, byte_level(false, true)})}}};
+  }
+  if (one_of(pre, {"llama-bpe", "llama3", "llama-v3", "smaug-bpe", "dbrx"})) {
+    return {nullptr, split_then_bytes(kLlama3Pattern), true};
+  }
+  if (one_of(pre, {"qwen2", "deepseek-r1-qwen", "stablelm2", "megrez"})) {
+    return {{{"type", "NFC"}}, split_then_bytes(kQwen2Pattern)};
+  }
+  if (pre == "gpt-4o") {
+    return {nullptr, split_then_bytes(kO200kPattern)};
+  }
+  if (one_of(pre, {"default", "gpt-2", "phi-2", "mpt", "olmo", "jina-es", "jina-de", ""})) {
+    return {nullptr, byte_level(false, true)};
+  }
+  refuse(origin, "the GGUF's pre-tokenizer is not known: smollm, llama-bpe, qwen2, gpt-4o, gpt-2, default are", pre);
+}
+
+Json added_tokens(const Source& source) {
+  std::vector<Json> list;
+  for (size_t id = 0; id < source.tokens.size(); ++id) {
+    const int64_t type = id < source.types.size() ? source.types[id] : kNormal;
+    if (type == kControl || type == kUserDefined || type == kUnknown) {
+      list.push_back({{"id", id}, {"content", source.tokens[id]}, {"single_word", false}, {"lstrip", false},
+                      {"rstrip", false}, {"normalized", false}, {"special", type != kUserDefined}});
+    }
+  }
+  return list;
+}
+
+Json special_piece(const std::string& token) { return {{"SpecialToken", {{"id", token}, {"type_id", 0}}}}; }
+
+/// Null when nothing is put around a text.
+Json post_processor(const Source& source, bool bos_by_default) {
+  const auto bos = source.id("bos");
+  const auto eos = source.id("eos");
+  const bool front = bos && source.flag_of("ggml.add_bos_token", bos_by_default);
+  const bool back = eos && source.flag_of("ggml.add_eos_token", false);
+  if (!front && !back) {
+    return nullptr;
+  }
+  Json single = Json::array();
+  Json tokens = Json::object();
+  const auto add = [&](int32_t id) {
+    const std::string& token = source.tokens[static_cast<size_t>(id)];
+    single.push_back(special_piece(token));
+    tokens[token] = {{"id", token}, {"ids", {id}}, {"tokens", {token}}};
+  };
+  if (front) {
+    add(*bos);
+  }
+  single.push_back({{"Sequence", {{"id", "A"}, {"type_id", 0}}}});
+  if (back) {
+    add(*eos);
+  }
+  return {{"type", "TemplateProcessing"}, {"single", single}, {"pair", Json::array()}, {"special_tokens", tokens}};
+}
+
+/// Objects of tens of thousands of keys are written by hand: the ordered JSON type is quadratic in building them.
+std::string vocab_text(const Source& source) {
+  std::string out = "{";
+  for (size_t id = 0; id < source.tokens.size(); ++id) {
+    out += (id > 0 ? "," : "") + quoted(source.tokens[id]) + ":" + std::to_string(id);
+  }
+  return out + "}";
+}
+
+std::string assembled(const Source& source, const Style& style, const Json& decoder, const Json& post,
+                      const std::string& model) {
+  return R"({"version":"1.0","truncation":null,"padding":null,"added_tokens":)" + added_tokens(source).dump() +
+         R"(,"normalizer":)" + style.normalizer.dump() + R"(,"pre_tokenizer":)" + style.pre_tokenizer.dump() +
+         R"(,"post_processor":)" + post.dump() + R"(,"decoder":)" + decoder.dump() + R"(,"model":)" + model + "}";
+}
+
+std::string bpe_text(const Source& source, const std::string& merges, const Json& unk, bool fuse_and_bytes,
+                     bool ignore_merges) {
+  const std::string yes = fuse_and_bytes ? "true" : "false";
+  return R"({"type":"BPE","dropout":null,"unk_token":)" + unk.dump() +
+         R"(,"continuing_subword_prefix":null,"end_of_word_suffix":null,"fuse_unk":)" + yes + R"(,"byte_fallback":)" +
+         yes + R"(,"ignore_merges":)" + (ignore_merges ? "true" : "false") + R"(,"vocab":)" + vocab_text(source) +
+         R"(,"merges":)" + merges + "}";
+}
+
+std::string gpt2_json(const Source& source) {
+  const Json* pre = source.find("ggml.pre");
+  const Style style = style_of(pre != nullptr && pre->is_string() ? pre->get<std::string>() : "default", source.origin);
+  std::string merges = "[";
+  for (const std::string& merge : strings_of(source.find("ggml.merges"), "merges", source.origin)) {
+    const size_t blank = merge.find(' ', 1);
+    if (blank == std::string::npos) {
+      refuse(source.origin, "a merge must be two tokens with a space between", merge);
+    }
+    merges += (merges.size() > 1 ? ",[" : "[") + quoted(merge.substr(0, blank)) + "," + quoted(merge.substr(blank + 1)) + "]";
+  }
+  return assembled(source, style, byte_level(true, true), post_processor(source, false),
+                   bpe_text(source, merges + "]", nullptr, false, style.ignore_merges));
+}
+
+struct Merge {
+  int32_t left, right;
+  double score;
+};
+
+/// Every way to make a token of two others, best token first; SentencePiece merges by the score of the result.
+std::vector<Merge> merges_from_scores(const Source& source, const Json* scores) {
+  if (scores == nullptr || !scores->is_array() || scores->size() != source.tokens.size()) {
+    refuse(source.origin, "the GGUF metadata have no score for each token");
+  }
+  TokenMap ids;
+  for (size_t id = 0; id < source.tokens.size(); ++id) {
+    ids.insert(source.tokens[id], static_cast<int32_t>(id));
+  }
+  std::vector<Merge> all;
+  for (size_t id = 0; id < source.tokens.size(); ++id) {
+    const std::string_view token = source.tokens[id];
+    if (token.size() > 1024 || !(*scores)[id].is_number()) {
+      refuse(source.origin, "a token is too long or its score is no number", std::to_string(id));
+    }
+    const size_t from = all.size();
+    for (size_t cut = 1; cut < token.size(); ++cut) {
+      const int32_t left = ids.find(token.substr(0, cut));
+      const int32_t right = ids.find(token.substr(cut));
+      if (left >= 0 && right >= 0) {
+        all.push_back({left, right, (*scores)[id].get<double>()});
+      }
+    }
+    std::sort(all.begin() + static_cast<ptrdiff_t>(from), all.end(), [](const Merge& a, const Merge& b) {
+      return std::pair(a.left, a.right) < std::pair(b.left, b.right);
+    });
+  }
+  std::stable_sort(all.begin(), all.end(), [](const Merge& a, const Merge& b) { return a.score > b.score; });
+  return all;
+}
+
+std::string llama_json(const Source& source) {
+  std::string merges = "[";
+  for (const Merge& merge : merges_from_scores(source, source.find("ggml.scores"))) {
+    merges += (merges.size() > 1 ? ",[" : "[") + quoted(source.tokens[static_cast<size_t>(merge.left)]) + "," +
+              quoted(source.tokens[static_cast<size_t>(merge.right)]) + "]";
+  }
+  const bool prefix = source.flag_of("ggml.add_space_prefix", true);
+  const Json blank = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}};
+  const Json prepend = {{"type", "Prepend"}, {"prepend", "\u2581"}};
+  Style style;
+  style.normalizer = {{"type", "Sequence"}, {"normalizers", prefix ? Json::array({prepend, blank}) : Json::array({blank})}};
+  Json decoders = Json::array({{{"type", "Replace"}, {"pattern", {{"String", "\u2581"}}}, {"content", " "}},
+                               {{"type", "ByteFallback"}},
+                               {{"type", "Fuse"}}});
+  if (prefix) {
+    decoders.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
+  }
+  const auto unk = source.id("unknown");
+  const Json unk_token = unk ? Json(source.tokens[static_cast<size_t>(*unk)]) : Json();
+  return assembled(source, style, {{"type", "Sequence"}, {"decoders", decoders}}, post_processor(source, true),
+                   bpe_text(source, merges + "]", unk_token, true, false));
+}
+
+Json special_tokens(const Source& source) {
+  Json out = Json::object();
+  for (const auto& [gguf, name] : {std::pair("bos", "bos_token"), std::pair("eos", "eos_token"),
+                                   std::pair("unknown", "unk_token"), std::pair("padding", "pad_token")}) {
+    if (const auto id = source.id(gguf)) {
+      out[name] = source.tokens[static_cast<size_t>(*id)];
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+GgufTokenizerFiles gguf_tokenizer_files(const Json& metadata, const std::string& origin) {
+  Source source{metadata, origin};
+  const Json* model = source.find("ggml.model");
+  source.tokens = strings_of(source.find("ggml.tokens"), "tokens", origin);
+  if (const Json* types = source.find("ggml.token_type"); types != nullptr && types->is_array()) {
+    for (const Json& type : *types) {
+      source.types.push_back(type.is_number_integer() ? type.get<int64_t>() : kNormal);
+    }
+  }
+  const std::string name = model != nullptr && model->is_string() ? model->get<std::string>() : "";
+  if (name != "gpt2" && name != "llama") {
+    refuse(origin, "the GGUF's tokenizer model is not supported: gpt2 and llama are", name);
+  }
+  GgufTokenizerFiles files;
+  files.tokenizer_json = name == "gpt2" ? gpt2_json(source) : llama_json(source);
+  const Json specials = special_tokens(source);
+  Json config = specials;
+  config["tokenizer_class"] = "PreTrainedTokenizerFast";
+  config["clean_up_tokenization_spaces"] = false;
+  if (const Json* jinja = source.find("chat_template"); jinja != nullptr && jinja->is_string()) {
+    files.chat_template = jinja->get<std::string>();
+    config["chat_template"] = files.chat_template;
+  }
+  files.tokenizer_config_json = config.dump(2);
+  files.special_tokens_map_json = specials.dump(2);
+  return files;
+}
+
+}  // namespace kamerton::text
