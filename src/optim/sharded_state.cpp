@@ -142,6 +142,34 @@ void ShardedParameters::after_load(bool include_frozen) {
   }
 }
 
+/// The whole of one parameter: copied where it is whole, else each rank gives its piece.
+at::Tensor ShardedParameters::State::assemble(UnitStore& store, const FlatSlot& slot) const {
+  const bool trainable = slot.parameter->trainable;
+  const bool by_master = trainable && master_apart();
+  const UnitValues& values = trainable ? store.trainable : store.frozen;
+  const auto& shape = slot.parameter->shape;
+  if (stage == 0 || (stage < 3 && !by_master)) {
+    const at::Tensor& whole = by_master ? store.training.master : values.whole.whole();
+    return whole.narrow(0, slot.offset, slot.numel).clone().view(shape);
+  }
+  const at::Tensor& mine = by_master ? store.training.master : values.shard;
+  const int64_t shard = values.layout.shard;
+  at::Tensor out = at::empty({slot.numel}, mine.options());
+  for (int rank = 0; rank < groups.shard.size(); ++rank) {
+    const int64_t lo = std::max(slot.offset, rank * shard);
+    const int64_t hi = std::min(slot.offset + slot.numel, (rank + 1) * shard);
+    if (lo >= hi) {
+      continue;
+    }
+    at::Tensor piece = out.narrow(0, lo - slot.offset, hi - lo);
+    if (rank == groups.shard.rank()) {
+      piece.copy_(mine.narrow(0, lo - rank * shard, hi - lo));
+    }
+    groups.shard.broadcast(piece, rank);
+  }
+  return out.view(shape);
+}
+
 at::Tensor ShardedParameters::fetch(const tensor::Parameter& parameter) {
   const at::NoGradGuard no_grad;
   State& state = *state_;
@@ -154,27 +182,7 @@ at::Tensor ShardedParameters::fetch(const tensor::Parameter& parameter) {
                        .allowed = "a parameter of the units given at construction",
                        .hint = {}});
   }
-  UnitStore& store = state.units[place->second.first];
-  const FlatSlot& slot = *place->second.second;
-  UnitValues& values = parameter.trainable ? store.trainable : store.frozen;
-  const at::Tensor part = parameter.trainable ? state.master_part(store) : values.shard;
-  const int64_t shard = values.layout.shard;
-  const int64_t part_begin =
-      parameter.trainable ? state.part_begin(values) : state.groups.shard.rank() * shard;
-  at::Tensor out = at::empty({slot.numel}, part.options());
-  for (int rank = 0; rank < state.groups.shard.size(); ++rank) {
-    const int64_t lo = std::max(slot.offset, rank * shard);
-    const int64_t hi = std::min(slot.offset + slot.numel, (rank + 1) * shard);
-    if (lo >= hi) {
-      continue;
-    }
-    at::Tensor piece = out.narrow(0, lo - slot.offset, hi - lo);
-    if (rank == state.groups.shard.rank()) {
-      piece.copy_(part.narrow(0, lo - part_begin, hi - lo));
-    }
-    state.groups.shard.broadcast(piece, rank);
-  }
-  return out.view(parameter.shape);
+  return state.assemble(state.units[place->second.first], *place->second.second);
 }
 
 }  // namespace kamerton::optim

@@ -102,6 +102,7 @@ struct ShardedParameters::State {
   void prepare_state();
   std::vector<NamedPart> named_parts(UnitStore& store) const;
   std::vector<StateSlice> slices(bool include_frozen, int share, int whole);
+  at::Tensor assemble(UnitStore& store, const FlatSlot& slot) const;
   void share_values(UnitValues& values);
   void share_part(const at::Tensor& part, const UnitValues& values);
 };

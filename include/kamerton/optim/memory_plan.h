@@ -21,10 +21,10 @@ struct ActivationShape {
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
   int64_t vocabulary = 0;
-  int64_t tokens = 0;             ///< of one micro-batch on one rank, padding included
-  int64_t head_chunk_rows = 256;  ///< rows of logits alive at once in the fused head and loss
-  bool checkpointing = false;     ///< blocks are recomputed in backward
-  int64_t adapter_rank = 0;       ///< sum of LoRA ranks over the linear layers of a block; 0: none
+  int64_t tokens = 0;           ///< of one micro-batch on one rank, padding included
+  int64_t head_chunk_rows = 0;  ///< rows of logits alive at once; 0: as tensor::token_loss chooses
+  bool checkpointing = false;   ///< blocks are recomputed in backward
+  int64_t adapter_rank = 0;     ///< sum of LoRA ranks over the linear layers of a block; 0: none
 };
 
 struct PlanRequest {

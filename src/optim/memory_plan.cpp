@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memory by part. Parameters, gradients and state follow from the same layouts that
+// ShardedParameters uses; activations from what the kernels of `tensor` save; the process itself
+// from a measurement.
+#include "kamerton/optim/memory_plan.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "flat_layout.h"
+
+namespace kamerton::optim {
+
+namespace {
+
+/// Resident size of a process that has started MPI and libtorch and done nothing else (measured).
+constexpr int64_t kBaseBytes = int64_t{150} << 20;
+/// What tensor::token_loss allows a chunk of fp32 logits, and the rows it keeps to.
+constexpr int64_t kLogitBytes = int64_t{48} << 20;
+constexpr int64_t kMinChunkRows = 32;
+constexpr int64_t kMaxChunkRows = 1024;
+
+/// One moment of a step: the parts that differ between moments.
+struct Moment {
+  int64_t activations = 0;
+  int64_t head = 0;
+  int64_t transient = 0;
+  int64_t total() const { return activations + head + transient; }
+};
+
+struct UnitSize {
+  int64_t values = 0;     ///< whole, compute dtype, bytes
+  int64_t gradients = 0;  ///< whole, fp32, bytes
+};
+
+int stage_of(const PlanRequest& request) {
+  return request.shard == 1 ? 0 : static_cast<int>(request.optim.zero_stage);
+}
+
+std::vector<UnitSize> unit_sizes(const PlanRequest& request) {
+  std::vector<UnitSize> sizes;
+  for (const auto& unit : request.units) {
+    const int64_t trainable = lay_out(unit, true, request.shard).padded;
+    const int64_t frozen = lay_out(unit, false, request.shard).padded;
+    sizes.push_back({(trainable + frozen) * request.compute_bytes, trainable * 4});
+  }
+  return sizes;
+}
+
+void add_persistent(const PlanRequest& request,
+                    const std::vector<UnitSize>& sizes,
+                    MemoryPlan& plan) {
+  const int stage = stage_of(request);
+  const int64_t master = request.compute_bytes == 4 ? 0 : 1;
+  for (const UnitSize& size : sizes) {
+    plan.parameters += stage == 3 ? size.values / request.shard : size.values;
+    const int64_t part = stage == 0 ? size.gradients : size.gradients / request.shard;
+    plan.optimizer_state += part * master;
+    if (request.training) {
+      plan.gradients += stage < 2 ? size.gradients : size.gradients / request.shard;
+      plan.optimizer_state += part * num_moments(request.optim);
+    }
+  }
+}
+
+/// Saved by a block for its backward, a token: input, two normalised copies and the middle sum;
+/// queries, keys, values, attention's output; gate, up and their product; what adapters project
+/// down to; log-sums and row norms in fp32.
+int64_t saved_per_token(const ActivationShape& shape, int64_t width) {
+  const int64_t elements = 4 * shape.hidden + 2 * (shape.heads + shape.kv_heads) * shape.head_dim +
+                           3 * shape.intermediate + shape.adapter_rank;
+  return elements * width + 4 * (shape.heads + 2);
+}
+
+/// Alive at once while a block's feed-forward part goes backward (three wide gradients, three
+/// narrow ones).
+int64_t working_per_token(const ActivationShape& shape, int64_t width) {
+  return (3 * shape.intermediate + 3 * shape.hidden) * width;
+}
+
+int64_t saved_activations(const PlanRequest& request) {
+  const ActivationShape& shape = request.activations;
+  const int64_t block = saved_per_token(shape, request.compute_bytes) * shape.tokens;
+  const int64_t input = shape.hidden * request.compute_bytes * shape.tokens;
+  // The last block's sum is kept for the final norm; its output is the hidden state.
+  return (shape.checkpointing ? shape.layers * input : shape.layers * block) + 2 * input;
+}
+
+int64_t head_chunk_rows(const ActivationShape& shape) {
+  int64_t rows = shape.head_chunk_rows;
+  if (rows <= 0) {
+    const int64_t fitting = kLogitBytes / std::max<int64_t>(4 * shape.vocabulary, 1);
+    rows = std::clamp(fitting / kMinChunkRows * kMinChunkRows, kMinChunkRows, kMaxChunkRows);
+  }
+  return std::min(rows, shape.tokens);
+}
+
+int64_t head_work(const PlanRequest& request, bool trains_head) {
+  const ActivationShape& shape = request.activations;
+  const int64_t width = request.compute_bytes;
+  int64_t bytes = head_chunk_rows(shape) * (shape.vocabulary + 2 * shape.hidden) * width;
+  if (!request.training) {
+    return bytes;
+  }
+  bytes += shape.tokens * shape.hidden * width;  // gradient of the hidden states
+  if (width == 2) {
+    bytes += 8 * shape.vocabulary;  // one row in fp32, twice
+    // bf16 products are rounded before they are added in fp32: the head's is as large as the head.
+    bytes += trains_head ? shape.vocabulary * shape.hidden * width : 0;
+  }
+  return bytes;
+}
+
+/// The three moments at which a step can be largest: the head, the backward of a block, the
+/// backward of the embedding.
+std::vector<Moment> moments_of(const PlanRequest& request, const std::vector<UnitSize>& sizes) {
+  const int stage = stage_of(request);
+  const size_t count = sizes.size();
+  const size_t head = request.units[count - 1].name == "head" ? count - 1 : 0;
+  const bool trains_head = sizes[head].gradients > 0;
+  const auto whole = [&](size_t unit) { return stage == 3 ? sizes[unit].values : 0; };
+  const auto unreduced = [&](size_t unit) {
+    return stage >= 2 && request.training ? sizes[unit].gradients : 0;
+  };
+  const size_t last_block = head == count - 1 && count > 1 ? count - 2 : count - 1;
+  const ActivationShape& shape = request.activations;
+  const int64_t working = working_per_token(shape, request.compute_bytes) * shape.tokens;
+  const int64_t block = saved_per_token(shape, request.compute_bytes) * shape.tokens;
+  const int64_t saved = request.training ? saved_activations(request) : 0;
+
+  std::vector<Moment> moments;
+  moments.push_back({request.training ? saved : block,
+                     head_work(request, trains_head),
+                     whole(head) + (head == last_block ? 0 : whole(last_block)) + unreduced(head)});
+  for (size_t unit = 0; unit < count; ++unit) {
+    const int64_t next = unit > 0 ? whole(unit - 1) : 0;
+    // Of the saved activations, those of later blocks are gone by then: the last block is the
+    // moment that counts.
+    const bool counts = request.training && unit == last_block;
+    moments.push_back({counts ? saved + working + (shape.checkpointing ? block : 0) : 0,
+                       0,
+                       whole(unit) + next + unreduced(unit)});
+  }
+  if (request.training && head == 0 && trains_head && stage < 2) {
+    moments.push_back({shape.tokens * shape.hidden * request.compute_bytes, 0, sizes[0].gradients});
+  }
+  return moments;
+}
+
+double mebibytes(int64_t bytes) {
+  return static_cast<double>(bytes) / (1024.0 * 1024.0);
+}
+
+}  // namespace
+
+int64_t MemoryPlan::total() const {
+  return parameters + gradients + optimizer_state + transient + activations + head + base;
+}
+
+MemoryPlan plan_memory(const PlanRequest& request) {
+  MemoryPlan plan;
+  plan.base = kBaseBytes;
+  if (request.units.empty()) {
+    return plan;
+  }
+  const std::vector<UnitSize> sizes = unit_sizes(request);
+  add_persistent(request, sizes, plan);
+  const std::vector<Moment> moments = moments_of(request, sizes);
+  const Moment& largest =
+      *std::max_element(moments.begin(), moments.end(), [](const Moment& a, const Moment& b) {
+        return a.total() < b.total();
+      });
+  plan.activations = largest.activations;
+  plan.head = largest.head;
+  plan.transient = largest.transient;
+  return plan;
+}
+
+std::string to_text(const MemoryPlan& plan) {
+  const auto line = [](const char* name, int64_t bytes) {
+    return fmt::format("  {:<16}{:>12.1f} MiB\n", name, mebibytes(bytes));
+  };
+  return line("parameters", plan.parameters) + line("gradients", plan.gradients) +
+         line("optimizer state", plan.optimizer_state) + line("units in use", plan.transient) +
+         line("activations", plan.activations) + line("head and loss", plan.head) +
+         line("process", plan.base) + line("total a rank", plan.total());
+}
+
+}  // namespace kamerton::optim
