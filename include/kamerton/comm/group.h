@@ -53,6 +53,7 @@ class Group {
 
   int rank() const;
   int size() const;
+  const std::shared_ptr<GroupImpl>& impl() const { return impl_; }  ///< for backends
   const std::string& name() const;  ///< "world", "shard", ... for messages
 
   void barrier() const;
