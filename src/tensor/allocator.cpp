@@ -9,7 +9,7 @@
 #include <deque>
 #include <mutex>
 #include <new>
-#include <vector>
+#include <unordered_map>
 
 #include <c10/core/CPUAllocator.h>
 #include <sys/mman.h>
@@ -22,7 +22,8 @@ namespace {
 constexpr size_t kMapped = size_t{1} << 20;    // from here on blocks are mappings of their own
 constexpr size_t kHugePage = size_t{2} << 20;  // and from here on huge pages are asked for
 
-/// A block of memory for life: its record is what tensors carry as the context of their data.
+/// A block of memory. Tensors carry its address only: libraries that allocate and free by address
+/// (oneDNN's scratch memory) need the context of the data to be the data.
 struct Block {
   void* data = nullptr;
   size_t bytes = 0;
@@ -49,8 +50,9 @@ class CachingAllocator final : public c10::Allocator {
       return {nullptr, nullptr, nullptr, c10::Device(c10::kCPU)};
     }
     Block* block = take(bytes);
-    return {block->data, block, &CachingAllocator::give_back, c10::Device(c10::kCPU)};
+    return {block->data, block->data, &CachingAllocator::give_back, c10::Device(c10::kCPU)};
   }
+  c10::DeleterFnPtr raw_deleter() const override { return &CachingAllocator::give_back; }
 
   void copy_data(void* dest, const void* src, std::size_t count) const override {
     std::memcpy(dest, src, count);
@@ -70,7 +72,7 @@ class CachingAllocator final : public c10::Allocator {
   }
 
  private:
-  static void give_back(void* context);
+  static void give_back(void* data);
 
   Block* take(size_t bytes) {
     const int wanted = size_class_of(bytes);
@@ -112,9 +114,9 @@ class CachingAllocator final : public c10::Allocator {
       throw std::bad_alloc();
     }
     stats_.reserved_bytes += static_cast<int64_t>(bytes);
-    Block* block = spare_record();
-    *block = {data, bytes, wanted};
-    return block;
+    Block& block = blocks_[data];  // addresses of the map's elements stay
+    block = {data, bytes, wanted};
+    return &block;
   }
 
   static void* obtain(size_t bytes) {
@@ -137,44 +139,36 @@ class CachingAllocator final : public c10::Allocator {
     for (int c = kSizeClasses - 1; c >= 0 && stats_.reserved_bytes > target; --c) {
       auto& free = free_[static_cast<size_t>(c)];
       while (!free.empty() && stats_.reserved_bytes > target) {
-        Block* block = free.front();
+        const Block block = *free.front();
         free.pop_front();
-        if (block->bytes >= kMapped) {
-          munmap(block->data, block->bytes);
+        blocks_.erase(block.data);
+        stats_.reserved_bytes -= static_cast<int64_t>(block.bytes);
+        if (block.bytes >= kMapped) {
+          munmap(block.data, block.bytes);
         } else {
-          std::free(block->data);
+          std::free(block.data);
         }
-        stats_.reserved_bytes -= static_cast<int64_t>(block->bytes);
-        spare_.push_back(block);
       }
     }
   }
 
-  Block* spare_record() {
-    if (spare_.empty()) {
-      records_.emplace_back();
-      return &records_.back();
-    }
-    Block* block = spare_.back();
-    spare_.pop_back();
-    return block;
-  }
-
   std::mutex mutex_;
   std::array<std::deque<Block*>, kSizeClasses> free_;
-  std::deque<Block> records_;  // addresses stay
-  std::vector<Block*> spare_;
+  std::unordered_map<void*, Block> blocks_;
   AllocatorStats stats_;
 };
 
 CachingAllocator* installed = nullptr;
 
-void CachingAllocator::give_back(void* context) {
-  auto* block = static_cast<Block*>(context);
+void CachingAllocator::give_back(void* data) {
+  if (data == nullptr) {
+    return;
+  }
   CachingAllocator& self = *installed;
   const std::lock_guard lock(self.mutex_);
-  self.stats_.live_bytes -= static_cast<int64_t>(block->bytes);
-  self.free_[static_cast<size_t>(block->size_class)].push_back(block);
+  Block& block = self.blocks_.at(data);
+  self.stats_.live_bytes -= static_cast<int64_t>(block.bytes);
+  self.free_[static_cast<size_t>(block.size_class)].push_back(&block);
 }
 
 }  // namespace
