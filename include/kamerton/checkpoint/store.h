@@ -10,23 +10,12 @@
 #include <string>
 #include <vector>
 
+#include "kamerton/checkpoint/slice.h"
 #include "kamerton/comm/group.h"
 #include "kamerton/core/json.h"
 #include "kamerton/storage/dtype.h"
 
 namespace kamerton::checkpoint {
-
-/// Elements [offset, offset + length) of the flattened (row-major) global tensor `name`, at `data`
-/// in this process's memory. Names: parts separated by '/', like a path; '.' is an ordinary
-/// character ("exp_avg.model.norm.weight").
-struct Slice {
-  std::string name;
-  storage::DType dtype = storage::DType::F32;
-  std::vector<int64_t> shape;  ///< of the whole tensor; [] is a scalar
-  int64_t offset = 0;
-  int64_t length = 0;
-  void* data = nullptr;  ///< length * size_of(dtype) bytes; read by save(), written by load()
-};
 
 struct StoreOptions {
   int64_t keep = 2;  ///< newest checkpoints that stay on disk; 0: all
@@ -36,6 +25,7 @@ struct StoreOptions {
   std::string
       owner;  ///< a name that survives a restart elsewhere (a SLURM job id); "" when there is none
   std::string program_version;
+  int io_threads = 2;     ///< threads a rank for digests
   int64_t lease_s = 900;  ///< a lock from another host, not renewed for so long, is taken over
 };
 
@@ -116,6 +106,10 @@ class Store {
   /// Reads every file and compares its digest, files shared out over the ranks. Io naming the first
   /// bad file.
   void verify(int64_t step) const;
+
+  /// Throws Io (needed and free bytes) when the folder's file system has no room for `local_bytes`
+  /// of every rank, and some more. save() asks too; a run asks before its first step.
+  void require_space(int64_t local_bytes) const;
 
   /// Removes one checkpoint. Not used by save()'s own policy.
   void remove(int64_t step);
