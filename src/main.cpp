@@ -8,11 +8,11 @@ int main(int argc, char** argv) {
   using namespace kamerton;
   const cli::Program program =
       cli::parse(argc, argv);  // bad arguments become a program that explains and returns 64
-  if (!program.needs_ranks()) {
-    return program.run_alone();
-  }
-  cli::prepare_process();
   try {
+    const auto gpu = cli::prepare_process();
+    if (!program.needs_ranks()) {
+      return program.run_alone();
+    }
     comm::Session session(argc, argv);
     try {
       return program.run(session);
@@ -20,6 +20,6 @@ int main(int argc, char** argv) {
       session.abort(error);  // inside the session's scope: Finalize never meets an exception
     }
   } catch (const std::exception& error) {
-    return cli::report(error);  // the session itself could not start
+    return cli::report(error);  // what comes before the ranks could not start
   }
 }

@@ -6,8 +6,10 @@
 #include <fstream>
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <fmt/format.h>
+#include <torch/headeronly/version.h>
 
 #include "kamerton/comm/gpu_plugin.h"
 #include "kamerton/core/error.h"

@@ -6,9 +6,11 @@
 #include <sstream>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "kamerton/config/load.h"
 #include "kamerton/core/error.h"
+#include "kamerton/tensor/allocator.h"
 
 #include "command.h"
 
@@ -162,6 +164,12 @@ int Program::run_alone() const noexcept {
   } catch (const std::exception& error) {
     return report(error);
   }
+}
+
+std::shared_ptr<const comm::Gpu> prepare_process() {
+  tensor::install_allocator();
+  const comm::GpuSight sight = comm::look_for_gpu();
+  return sight.usable() ? std::make_shared<const comm::Gpu>(sight) : nullptr;
 }
 
 int report(const std::exception& error) noexcept {

@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "kamerton/checkpoint/store.h"
@@ -23,7 +24,9 @@ struct Place {
 };
 
 checkpoint::Store open_store(const fs::path& folder) {
-  return {folder, comm::Group(), {.read_only = true}};
+  checkpoint::StoreOptions options;
+  options.read_only = true;
+  return {folder, comm::Group(), options};
 }
 
 /// path: a run's folder, its checkpoints folder, or one checkpoint.

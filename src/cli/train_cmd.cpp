@@ -3,6 +3,7 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <nlohmann/json.hpp>
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -109,13 +110,15 @@ train::RunIdentity identity_of(const RunConfig& config,
                                const text::TokenizerBundle& bundle,
                                int64_t total_steps,
                                const comm::Group& world) {
-  return {.config_yaml = config::dump(config),
-          .base_model = config.model.path,
-          .method = config.tuning.method,
-          .total_steps = total_steps,
-          .details = core::Json{{"tokenizer_digest", storage::digest_hex(bundle.digest_text())},
-                                {"world_size", world.size()},
-                                {"zero_stage", config.optim.zero_stage}}};
+  return {
+      .config_yaml = config::dump(config),
+      .base_model = config.model.path,
+      .method = config.tuning.method,
+      .total_steps = total_steps,
+      .details_json = core::Json{{"tokenizer_digest", storage::to_hex(storage::digest_of(bundle.digest_text()))},
+                                 {"world_size", world.size()},
+                                 {"zero_stage", config.optim.zero_stage}}
+                          .dump()};
 }
 
 checkpoint::StoreOptions store_options(const RunConfig& config) {

@@ -111,8 +111,9 @@ void DataFile::check_unchanged(uint64_t offset) const {
   const std::string what = status.st_nlink == 0 ? "was removed"
                            : size < size_       ? fmt::format("was cut to {} bytes", size)
                                                 : "was rewritten";
+  // Io, not Data: on_bad_record: skip must not take it for a bad record.
   throw Error(
-      ErrorKind::Data,
+      ErrorKind::Io,
       {.where = kWhere,
        .what = fmt::format(
            "{}: the data file {} while in use, noticed when reading byte {}", path_, what, offset),

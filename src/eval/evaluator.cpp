@@ -10,6 +10,7 @@
 
 #include "kamerton/core/error.h"
 #include "kamerton/objective/objective.h"
+#include "kamerton/text/bundle.h"
 
 namespace kamerton::eval {
 namespace {
@@ -86,11 +87,13 @@ LossReport evaluate_loss(model::Decoder& model,
                          const comm::Group& world) {
   const at::NoGradGuard no_grad;
   data::EvalStream stream(set, rows, world.rank(), world.size());
+  tensor::TokenLossOptions options;
+  options.count_correct = true;
   LossReport report;
   while (const auto batch = stream.next()) {
     const objective::Tokens tokens = objective::to_tokens(*batch);
     const tensor::TokenLoss part =
-        model.loss(model.forward(tokens.rows), tokens.targets_N, {.count_correct = true});
+        model.loss(model.forward(tokens.rows), tokens.targets_N, options);
     report.nll_sum += part.nll_sum;
     report.targets += part.targets;
     report.correct += part.correct;
@@ -121,9 +124,11 @@ AnswerReport evaluate_answers(model::Decoder& model,
   std::vector<std::vector<int64_t>> prompts;
   for (int64_t index = world.rank(); index < size; index += world.size()) {
     Prompt prompt = make_prompt(set, index, options.system);
-    report.answers.push_back({.index = index,
-                              .question = std::move(prompt.text),
-                              .reference = set.question(index).reference});
+    Answer answer;
+    answer.index = index;
+    answer.question = std::move(prompt.text);
+    answer.reference = set.question(index).reference;
+    report.answers.push_back(std::move(answer));
     prompts.push_back(std::move(prompt.ids));
   }
   model::SampleOptions sample = options.sample;

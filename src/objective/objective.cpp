@@ -26,7 +26,9 @@ Tokens to_tokens(const data::Batch& batch) {
 at::Tensor TokenLoss::loss(model::Decoder& model, const data::Batch& batch, double scale) {
   const Tokens tokens = to_tokens(batch);
   const at::Tensor hidden_ND = model.forward(tokens.rows);
-  return model.loss(hidden_ND, tokens.targets_N, {.scale = scale}).loss;
+  tensor::TokenLossOptions options;
+  options.scale = scale;
+  return model.loss(hidden_ND, tokens.targets_N, options).loss;
 }
 
 }  // namespace kamerton::objective

@@ -2,6 +2,7 @@
 #include "added_tokens.h"
 
 #include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 #include "json_reader.h"
@@ -62,7 +63,9 @@ AddedToken read_token(const core::Json& json, const std::string& origin) {
   const int64_t id = core::json_int(json, "id", origin);
   token.content = core::json_string(json, "content", origin);
   if (id < 0 || id > INT32_MAX) {
-    refuse(origin, "the id of the added token '" + token.content + "' is out of range", std::to_string(id));
+    refuse(origin,
+           "the id of the added token '" + token.content + "' is out of range",
+           std::to_string(id));
   }
   token.id = static_cast<int32_t>(id);
   token.single_word = flag(json, "single_word", false);
@@ -73,25 +76,34 @@ AddedToken read_token(const core::Json& json, const std::string& origin) {
   return token;
 }
 
-void check_id(const AddedToken& token, const Vocabulary& vocab, size_t count, const std::string& origin) {
+void check_id(const AddedToken& token,
+              const Vocabulary& vocab,
+              size_t count,
+              const std::string& origin) {
   const int32_t known = vocab.find(token.content);
   if (known >= 0 && known != token.id) {
-    refuse(origin, "the added token '" + token.content + "' has the id " + std::to_string(token.id) +
-                       ", in the vocabulary it is " + std::to_string(known));
+    refuse(origin,
+           "the added token '" + token.content + "' has the id " + std::to_string(token.id) +
+               ", in the vocabulary it is " + std::to_string(known));
   }
   const auto id = static_cast<size_t>(token.id);
   if (known < 0 && id < vocab.tokens.size() && !vocab.tokens[id].empty()) {
-    refuse(origin, "the added token '" + token.content + "' has the id of another token", vocab.tokens[id]);
+    refuse(origin,
+           "the added token '" + token.content + "' has the id of another token",
+           vocab.tokens[id]);
   }
   if (token.id > highest_allowed_id(vocab.tokens.size() + count)) {
-    refuse(origin, "the id of the added token '" + token.content + "' is far above the vocabulary",
+    refuse(origin,
+           "the id of the added token '" + token.content + "' is far above the vocabulary",
            std::to_string(token.id));
   }
 }
 
 }  // namespace
 
-AddedTokens::AddedTokens(const core::Json& json, const Vocabulary& vocab, const Normalizer& normalizer,
+AddedTokens::AddedTokens(const core::Json& json,
+                         const Vocabulary& vocab,
+                         const Normalizer& normalizer,
                          const std::string& origin) {
   if (json.is_null()) {
     return;
@@ -136,7 +148,8 @@ int32_t AddedTokens::find(std::string_view content) const {
 namespace {
 
 bool stands_alone(std::string_view text, size_t begin, size_t end) {
-  const bool word_before = begin > 0 && (char_flags(char_at(text, previous_start(text, begin))) & kWord) != 0;
+  const bool word_before =
+      begin > 0 && (char_flags(char_at(text, previous_start(text, begin))) & kWord) != 0;
   const bool word_after = end < text.size() && (char_flags(char_at(text, end)) & kWord) != 0;
   return !word_before && !word_after;
 }

@@ -8,8 +8,9 @@
 #include <unordered_map>
 #include <vector>
 
-#include "aligned_text.h"
 #include "kamerton/core/json.h"
+
+#include "aligned_text.h"
 #include "normalizer.h"
 #include "vocabulary.h"
 
@@ -27,7 +28,8 @@ struct Stretch {
   Span span;
 };
 
-/// Finds a set of strings, the longest one at the leftmost place (a byte trie with a table of first bytes).
+/// Finds a set of strings, the longest one at the leftmost place (a byte trie with a table of first
+/// bytes).
 class Finder {
  public:
   void insert(std::string_view text, int32_t value);
@@ -39,7 +41,7 @@ class Finder {
  private:
   struct Node {
     int32_t value = -1;
-    int32_t child = -1;   ///< first child
+    int32_t child = -1;  ///< first child
     int32_t sibling = -1;
     char byte = 0;
   };
@@ -52,13 +54,17 @@ class AddedTokens {
  public:
   AddedTokens() = default;
   /// `json` may be null. Ids that contradict the vocabulary or each other are refused.
-  AddedTokens(const core::Json& json, const Vocabulary& vocab, const Normalizer& normalizer,
+  AddedTokens(const core::Json& json,
+              const Vocabulary& vocab,
+              const Normalizer& normalizer,
               const std::string& origin);
 
   /// Stretches of the raw text: tokens that are matched before normalization.
   std::vector<Stretch> split_raw(std::string_view text) const { return split(raw_, text); }
   /// Stretches of a normalized text: tokens that are matched after normalization.
-  std::vector<Stretch> split_normalized(std::string_view text) const { return split(normalized_, text); }
+  std::vector<Stretch> split_normalized(std::string_view text) const {
+    return split(normalized_, text);
+  }
   bool any_normalized() const { return !normalized_.empty(); }
 
   const std::vector<AddedToken>& list() const { return tokens_; }

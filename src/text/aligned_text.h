@@ -19,8 +19,8 @@ struct Span {
   bool operator==(const Span&) const = default;
 };
 
-/// A character of a rewritten text. change 0: takes the place of the next character; change 1: was inserted;
-/// change -n: takes the place of the next 1 + n characters.
+/// A character of a rewritten text. change 0: takes the place of the next character; change 1: was
+/// inserted; change -n: takes the place of the next 1 + n characters.
 struct NewChar {
   uint32_t c;
   int change;
@@ -28,7 +28,8 @@ struct NewChar {
 
 struct AlignedText {
   std::string text;
-  std::vector<Span> align;  ///< per byte: the original bytes of its character; empty when not tracked
+  std::vector<Span>
+      align;  ///< per byte: the original bytes of its character; empty when not tracked
   bool tracked = false;
 
   AlignedText() = default;
@@ -37,10 +38,11 @@ struct AlignedText {
 
   /// Appends in.text[begin, end) with its alignment.
   void copy(const AlignedText& in, size_t begin, size_t end);
-  /// Appends `chars`, which take the place of in's text from byte `at` on. An inserted character shares the alignment
-  /// of the byte before it.
+  /// Appends `chars`, which take the place of in's text from byte `at` on. An inserted character
+  /// shares the alignment of the byte before it.
   void rewrite(const AlignedText& in, size_t at, std::span<const NewChar> chars);
-  /// Puts `prefix` before the text, aligned with the first character; nothing when the text is empty.
+  /// Puts `prefix` before the text, aligned with the first character; nothing when the text is
+  /// empty.
   void prepend(std::string_view prefix);
   /// Appends `with` in place of in.text[begin, end): aligned with the last character of that.
   void replace(const AlignedText& in, size_t end, std::string_view with);

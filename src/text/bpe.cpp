@@ -9,7 +9,7 @@
 namespace kamerton::text {
 namespace {
 
-constexpr size_t kShortWord = 40;      // symbols; above, a heap finds the next merge
+constexpr size_t kShortWord = 40;  // symbols; above, a heap finds the next merge
 constexpr size_t kCachedBytes = 22;
 constexpr size_t kCachedIds = 7;
 constexpr size_t kCacheSlots = 1 << 15;
@@ -36,8 +36,12 @@ struct Candidate {
   bool operator<(const Candidate& other) const { return order > other.order; }  // for a min-heap
 };
 
-uint32_t rank_of(uint64_t merge) { return static_cast<uint32_t>(merge >> 32); }
-int32_t whole_of(uint64_t merge) { return static_cast<int32_t>(merge & 0xFFFFFFFF); }
+uint32_t rank_of(uint64_t merge) {
+  return static_cast<uint32_t>(merge >> 32);
+}
+int32_t whole_of(uint64_t merge) {
+  return static_cast<int32_t>(merge & 0xFFFFFFFF);
+}
 
 }  // namespace
 
@@ -45,7 +49,9 @@ int32_t Bpe::whole(std::string_view word) const {
   return byte_level_ ? raw_ids_.find(word) : vocab_.find(word);
 }
 
-void Bpe::tokenize(std::string_view word, std::vector<int32_t>& ids, std::vector<Span>* spans) const {
+void Bpe::tokenize(std::string_view word,
+                   std::vector<int32_t>& ids,
+                   std::vector<Span>* spans) const {
   if (ignore_merges_) {
     if (const int32_t id = whole(word); id >= 0) {
       ids.push_back(id);
@@ -60,7 +66,8 @@ void Bpe::tokenize(std::string_view word, std::vector<int32_t>& ids, std::vector
     return;
   }
   size_t begin = 0;
-  for (size_t i = word.find("\u2581", 1); i != std::string_view::npos; i = word.find("\u2581", i + 3)) {
+  for (size_t i = word.find("\u2581", 1); i != std::string_view::npos;
+       i = word.find("\u2581", i + 3)) {
     const uint32_t before = char_at(word, previous_start(word, i));
     if (!std::binary_search(joins_blank_.begin(), joins_blank_.end(), before)) {
       tokenize_part(word.substr(begin, i - begin), ids, spans, static_cast<uint32_t>(begin));
@@ -80,7 +87,10 @@ bool Bpe::from_cache(uint64_t hash, std::string_view word, std::vector<int32_t>&
   return true;
 }
 
-void Bpe::to_cache(uint64_t hash, std::string_view word, const std::vector<int32_t>& ids, size_t from) const {
+void Bpe::to_cache(uint64_t hash,
+                   std::string_view word,
+                   const std::vector<int32_t>& ids,
+                   size_t from) const {
   const size_t count = ids.size() - from;
   if (count > kCachedIds) {
     return;
@@ -94,7 +104,9 @@ void Bpe::to_cache(uint64_t hash, std::string_view word, const std::vector<int32
   std::copy(ids.begin() + static_cast<ptrdiff_t>(from), ids.end(), slot.ids);
 }
 
-void Bpe::tokenize_part(std::string_view word, std::vector<int32_t>& ids, std::vector<Span>* spans,
+void Bpe::tokenize_part(std::string_view word,
+                        std::vector<int32_t>& ids,
+                        std::vector<Span>* spans,
                         uint32_t at) const {
   const bool cacheable = spans == nullptr && word.size() <= kCachedBytes;
   const uint64_t hash = cacheable ? hash_bytes(word.data(), word.size()) : 0;
@@ -163,7 +175,8 @@ void Bpe::split_chars(std::string_view word, Symbols& symbols) const {
     const size_t length = char_length(static_cast<unsigned char>(word[i]));
     std::string_view character = word.substr(i, length);
     if (!prefix_.empty() || !suffix_.empty()) {
-      affixed = (i > 0 ? prefix_ : "") + std::string(character) + (i + length == word.size() ? suffix_ : "");
+      affixed = (i > 0 ? prefix_ : "") + std::string(character) +
+                (i + length == word.size() ? suffix_ : "");
       character = affixed;
     }
     i += length;

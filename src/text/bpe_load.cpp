@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <atomic>
+
 #include <nlohmann/json.hpp>
 
 #include "bpe.h"
@@ -87,7 +88,8 @@ void Bpe::read_merges(const core::Json& merges, const std::string& origin) {
         refuse(origin, "a merge must be two tokens with one space between", text);
       }
       add_merge(text.substr(0, blank), text.substr(blank + 1), rank, origin);
-    } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+    } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() &&
+               merge[1].is_string()) {
       add_merge(merge[0].get<std::string>(), merge[1].get<std::string>(), rank, origin);
     } else {
       refuse(origin, "a merge must be \"a b\" or [\"a\", \"b\"]", merge.dump());
@@ -96,7 +98,10 @@ void Bpe::read_merges(const core::Json& merges, const std::string& origin) {
   }
 }
 
-void Bpe::add_merge(const std::string& left, const std::string& right, uint32_t rank, const std::string& origin) {
+void Bpe::add_merge(const std::string& left,
+                    const std::string& right,
+                    uint32_t rank,
+                    const std::string& origin) {
   const bool prefixed = !prefix_.empty() && right.starts_with(prefix_);
   const std::string joined = left + (prefixed ? right.substr(prefix_.size()) : right);
   const int32_t a = vocab_.find(left);
@@ -111,8 +116,8 @@ void Bpe::add_merge(const std::string& left, const std::string& right, uint32_t 
   }
 }
 
-/// A text without pre-tokenizer is one word. Where no merge reaches over the edge before a U+2581, the parts can be
-/// encoded one by one: the same ids, but short words and a cache.
+/// A text without pre-tokenizer is one word. Where no merge reaches over the edge before a U+2581,
+/// the parts can be encoded one by one: the same ids, but short words and a cache.
 void Bpe::find_words_apart() {
   std::sort(joins_blank_.begin(), joins_blank_.end());
   joins_blank_.erase(std::unique(joins_blank_.begin(), joins_blank_.end()), joins_blank_.end());
@@ -120,7 +125,9 @@ void Bpe::find_words_apart() {
                      vocab_.find(kBlank) >= 0;
 }
 
-std::unique_ptr<Model> make_bpe(const core::Json& json, bool byte_level, const std::string& origin) {
+std::unique_ptr<Model> make_bpe(const core::Json& json,
+                                bool byte_level,
+                                const std::string& origin) {
   return std::make_unique<Bpe>(json, byte_level, origin);
 }
 

@@ -2,18 +2,27 @@
 #include "kamerton/text/bundle.h"
 
 #include <algorithm>
+
 #include <nlohmann/json.hpp>
 
-#include "json_reader.h"
 #include "kamerton/core/error.h"
+
+#include "json_reader.h"
 
 namespace kamerton::text {
 namespace {
 
-constexpr const char* kNames[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
-constexpr const char* kFiles[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-                                  "chat_template.jinja", "chat_template.json", "added_tokens.json",
-                                  "tokenizer.model", "vocab.json", "merges.txt"};
+constexpr const char* kNames[] = {
+    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
+constexpr const char* kFiles[] = {"tokenizer.json",
+                                  "tokenizer_config.json",
+                                  "special_tokens_map.json",
+                                  "chat_template.jinja",
+                                  "chat_template.json",
+                                  "added_tokens.json",
+                                  "tokenizer.model",
+                                  "vocab.json",
+                                  "merges.txt"};
 
 core::Json read_optional(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) {
@@ -40,7 +49,8 @@ std::vector<int32_t> ids_in(const core::Json& json, const char* name, const Toke
   const core::Json* value = core::json_find(json, name);
   std::vector<int32_t> ids;
   const auto add = [&](const core::Json& id) {
-    if (id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < tokenizer.vocab_size()) {
+    if (id.is_number_integer() && id.get<int64_t>() >= 0 &&
+        id.get<int64_t>() < tokenizer.vocab_size()) {
       ids.push_back(id.get<int32_t>());
     }
   };
@@ -52,7 +62,8 @@ std::vector<int32_t> ids_in(const core::Json& json, const char* name, const Toke
   return ids;
 }
 
-/// The template inside tokenizer_config.json or chat_template.json: a text, or a list of named ones.
+/// The template inside tokenizer_config.json or chat_template.json: a text, or a list of named
+/// ones.
 std::string template_in(const core::Json& json) {
   const core::Json* value = core::json_find(json, "chat_template");
   if (value == nullptr) {
@@ -85,7 +96,9 @@ struct Named {
 };
 
 /// A special token by its text in the configuration, else by the first id that config files give.
-Named special(const char* name, const core::Json& specials, const Tokenizer& tokenizer,
+Named special(const char* name,
+              const core::Json& specials,
+              const Tokenizer& tokenizer,
               const std::vector<core::Json>& configs) {
   Named out;
   out.text = token_text(specials, name);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "charsmap.h"
 
-#include <utf8proc.h>
-
 #include <cstring>
+
+#include <utf8proc.h>
 
 #include "json_reader.h"
 
@@ -40,7 +40,9 @@ std::string decode_base64(std::string_view text, const std::string& origin) {
   return out;
 }
 
-uint32_t offset_of(uint32_t unit) { return (unit >> 10) << ((unit & (1u << 9)) >> 6); }
+uint32_t offset_of(uint32_t unit) {
+  return (unit >> 10) << ((unit & (1u << 9)) >> 6);
+}
 
 /// End of the extended grapheme cluster that starts at i.
 size_t grapheme_end(std::string_view s, size_t i) {
@@ -139,7 +141,8 @@ void Charsmap::apply(AlignedText& text) const {
   };
   for (size_t i = 0; i < s.size();) {
     const size_t end = grapheme_end(s, i);
-    // The library does not look clusters of six bytes or more up as a whole, and takes a prefix's entry for one.
+    // The library does not look clusters of six bytes or more up as a whole, and takes a prefix's
+    // entry for one.
     if (end - i < 6) {
       if (const auto [length, with] = shortest(s.substr(i, end - i)); length > 0) {
         put(i, end, with);

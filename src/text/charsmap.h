@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// SentencePiece's compiled normalization table: a double-array trie from byte strings to their replacements.
+// SentencePiece's compiled normalization table: a double-array trie from byte strings to their
+// replacements.
 #pragma once
 
 #include <cstdint>

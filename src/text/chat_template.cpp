@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <ctime>
+
 #include <nlohmann/json.hpp>
 
 #include "jinja_ast.h"
@@ -21,7 +22,8 @@ struct ChatTemplate::Impl {
 namespace jinja {
 
 std::string Interpreter::now(const std::string& format) const {
-  const std::time_t time = options_.now ? static_cast<std::time_t>(*options_.now) : std::time(nullptr);
+  const std::time_t time =
+      options_.now ? static_cast<std::time_t>(*options_.now) : std::time(nullptr);
   std::tm parts{};
   localtime_r(&time, &parts);
   if (format.empty() || format.size() > 200) {
@@ -45,7 +47,8 @@ bool has_text(const core::Json& object, std::string_view key) {
   return value != nullptr && value->is_string();
 }
 
-/// Null fields go; reasoning is found as reasoning_content and as thinking, whatever name it came under.
+/// Null fields go; reasoning is found as reasoning_content and as thinking, whatever name it came
+/// under.
 core::Json normalized_message(const core::Json& message) {
   if (!message.is_object()) {
     jinja::fail("a message must be an object");
@@ -99,7 +102,9 @@ std::string mark_last(core::Json& messages, const std::string& field, const std:
       }
     }
   }
-  if (std::none_of(fields.begin(), fields.end(), [&](const auto& name) { return source.find(name) != std::string::npos; })) {
+  if (std::none_of(fields.begin(), fields.end(), [&](const auto& name) {
+        return source.find(name) != std::string::npos;
+      })) {
     jinja::fail("the template does not show '" + field + "', so it cannot be continued");
   }
   for (const std::string& name : fields) {
@@ -111,8 +116,10 @@ std::string mark_last(core::Json& messages, const std::string& field, const std:
 void cut_at_mark(RenderedChat& chat, const std::string& said) {
   const std::string bare = jinja::strip_blanks(kContinueMark, true, true);
   const size_t at = chat.text.rfind(bare);
-  if (at == std::string::npos || chat.text.find(jinja::strip_blanks(said, true, true)) == std::string::npos) {
-    jinja::fail("the final message does not appear in the rendered chat, so it cannot be continued");
+  if (at == std::string::npos ||
+      chat.text.find(jinja::strip_blanks(said, true, true)) == std::string::npos) {
+    jinja::fail(
+        "the final message does not appear in the rendered chat, so it cannot be continued");
   }
   const bool keeps_blanks = chat.text.compare(at, kContinueMark.size(), kContinueMark) == 0;
   chat.text.resize(at);
@@ -125,8 +132,11 @@ void cut_at_mark(RenderedChat& chat, const std::string& said) {
   }
 }
 
-void put(std::vector<std::pair<std::string, Value>>& variables, const std::string& name, Value value) {
-  const auto found = std::find_if(variables.begin(), variables.end(), [&](const auto& v) { return v.first == name; });
+void put(std::vector<std::pair<std::string, Value>>& variables,
+         const std::string& name,
+         Value value) {
+  const auto found = std::find_if(
+      variables.begin(), variables.end(), [&](const auto& v) { return v.first == name; });
   if (found == variables.end()) {
     variables.emplace_back(name, std::move(value));
   } else {
@@ -156,14 +166,16 @@ ChatTemplate ChatTemplate::from_text(std::string_view jinja, const core::Json& s
   return ChatTemplate(std::move(impl));
 }
 
-RenderedChat ChatTemplate::render_variables(const core::Json& variables, const RenderOptions& options) const {
+RenderedChat ChatTemplate::render_variables(const core::Json& variables,
+                                            const RenderOptions& options) const {
   std::vector<std::pair<std::string, Value>> all;
   put_all(all, impl_->special_tokens);
   put_all(all, variables);
   return jinja::Interpreter(impl_->parsed, options).run(std::move(all));
 }
 
-RenderedChat ChatTemplate::render(const core::Json& messages, const RenderOptions& options,
+RenderedChat ChatTemplate::render(const core::Json& messages,
+                                  const RenderOptions& options,
                                   const core::Json& extra) const {
   if (!messages.is_array() || messages.empty()) {
     jinja::fail("a conversation must be a list with at least one message");
@@ -193,7 +205,8 @@ RenderedChat ChatTemplate::render(const core::Json& messages, const RenderOption
   return rendered;
 }
 
-RenderedChat ChatTemplate::render(const core::Json& messages, bool add_generation_prompt,
+RenderedChat ChatTemplate::render(const core::Json& messages,
+                                  bool add_generation_prompt,
                                   const core::Json& extra) const {
   RenderOptions options;
   options.add_generation_prompt = add_generation_prompt;
@@ -204,8 +217,12 @@ RenderedChat ChatTemplate::render(const core::Json& messages, bool add_generatio
   return render(messages, add_generation_prompt, core::Json::object());
 }
 
-bool ChatTemplate::has_generation_marks() const { return impl_->parsed.has_generation; }
+bool ChatTemplate::has_generation_marks() const {
+  return impl_->parsed.has_generation;
+}
 
-const std::string& ChatTemplate::source() const { return impl_->source; }
+const std::string& ChatTemplate::source() const {
+  return impl_->source;
+}
 
 }  // namespace kamerton::text

@@ -44,15 +44,18 @@ void Decoder::add(const core::Json& json, const std::string& origin, int depth) 
   } else if (type == "Strip") {
     const int64_t start = core::json_int(json, "start", origin);
     const int64_t stop = core::json_int(json, "stop", origin);
-    steps_.push_back({.kind = Kind::Strip, .content = word(json, "content", " "), .start = start, .stop = stop});
+    steps_.push_back(
+        {.kind = Kind::Strip, .content = word(json, "content", " "), .start = start, .stop = stop});
   } else if (type == "Metaspace") {
-    const std::string scheme = word(json, "prepend_scheme", flag(json, "add_prefix_space", true) ? "always" : "never");
+    const std::string scheme =
+        word(json, "prepend_scheme", flag(json, "add_prefix_space", true) ? "always" : "never");
     steps_.push_back({.kind = Kind::Metaspace,
                       .pattern = Pattern::of_string(word(json, "replacement", "\u2581")),
                       .drop_first = scheme != "never"});
   } else if (type == "WordPiece") {
-    steps_.push_back(
-        {.kind = Kind::WordPiece, .content = word(json, "prefix", "##"), .cleanup = flag(json, "cleanup", true)});
+    steps_.push_back({.kind = Kind::WordPiece,
+                      .content = word(json, "prefix", "##"),
+                      .cleanup = flag(json, "cleanup", true)});
   } else if (type == "BPEDecoder") {
     steps_.push_back({.kind = Kind::Bpe, .content = word(json, "suffix", "</w>")});
   } else {
@@ -130,7 +133,8 @@ void byte_fallback(std::vector<std::string>& tokens) {
 void strip(std::string& token, const std::string& content, int64_t start, int64_t stop) {
   size_t begin = 0;
   size_t end = token.size();
-  for (int64_t k = 0; k < start && std::string_view(token).substr(begin).starts_with(content); ++k) {
+  for (int64_t k = 0; k < start && std::string_view(token).substr(begin).starts_with(content);
+       ++k) {
     begin += content.size();
   }
   for (int64_t k = 0; k < stop && end >= begin + content.size() &&
@@ -142,9 +146,17 @@ void strip(std::string& token, const std::string& content, int64_t start, int64_
 }
 
 void clean_up(std::string& text) {
-  constexpr std::pair<std::string_view, std::string_view> kRules[] = {
-      {" .", "."}, {" ?", "?"}, {" !", "!"}, {" ,", ","}, {" ' ", "'"}, {" n't", "n't"},
-      {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+  constexpr std::pair<std::string_view, std::string_view> kRules[] = {{" .", "."},
+                                                                      {" ?", "?"},
+                                                                      {" !", "!"},
+                                                                      {" ,", ","},
+                                                                      {" ' ", "'"},
+                                                                      {" n't", "n't"},
+                                                                      {" 'm", "'m"},
+                                                                      {" do not", " don't"},
+                                                                      {" 's", "'s"},
+                                                                      {" 've", "'ve"},
+                                                                      {" 're", "'re"}};
   for (const auto& [from, to] : kRules) {
     replace_all(text, from, to);
   }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kamerton/core/json.h"
+
 #include "pattern.h"
 
 namespace kamerton::text {

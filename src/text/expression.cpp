@@ -21,7 +21,8 @@ std::string translate(std::string_view pattern) {
     if (c == '\\' && i + 1 < pattern.size()) {
       const char next = pattern[++i];
       if (next == 's') {
-        out.append(in_class > 0 ? std::string(kSpaceRanges) : "[" + std::string(kSpaceRanges) + "]");
+        out.append(in_class > 0 ? std::string(kSpaceRanges)
+                                : "[" + std::string(kSpaceRanges) + "]");
       } else if (next == 'S' && in_class == 0) {
         out.append("[^").append(kSpaceRanges).append("]");
       } else if (next == 'h') {

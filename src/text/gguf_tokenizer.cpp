@@ -2,6 +2,7 @@
 #include "kamerton/text/gguf_tokenizer.h"
 
 #include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 #include "json_reader.h"
@@ -29,7 +30,9 @@ struct Source {
   std::vector<std::string> tokens = {};
   std::vector<int64_t> types = {};
 
-  const Json* find(const char* key) const { return core::json_find(metadata, std::string("tokenizer.") + key); }
+  const Json* find(const char* key) const {
+    return core::json_find(metadata, std::string("tokenizer.") + key);
+  }
   std::optional<int32_t> id(const char* name) const {
     const Json* value = find((std::string("ggml.") + name + "_token_id").c_str());
     if (value == nullptr) {
@@ -61,15 +64,23 @@ std::vector<std::string> strings_of(const Json* list, const char* what, const st
   return out;
 }
 
-std::string quoted(const std::string& text) { return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace); }
+std::string quoted(const std::string& text) {
+  return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+}
 
 /// ByteLevel in the form in which the reference library writes it.
 Json byte_level(bool add_prefix_space, bool use_regex) {
-  return {{"type", "ByteLevel"}, {"add_prefix_space", add_prefix_space}, {"trim_offsets", true}, {"use_regex", use_regex}};
+  return {{"type", "ByteLevel"},
+          {"add_prefix_space", add_prefix_space},
+          {"trim_offsets", true},
+          {"use_regex", use_regex}};
 }
 
 Json split_then_bytes(std::string_view pattern) {
-  const Json split = {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}};
+  const Json split = {{"type", "Split"},
+                      {"pattern", {{"Regex", pattern}}},
+                      {"behavior", "Isolated"},
+                      {"invert", false}};
   return {{"type", "Sequence"}, {"pretokenizers", Json::array({split, byte_level(false, false)})}};
 }
 
@@ -86,7 +97,9 @@ bool one_of(std::string_view name, std::initializer_list<std::string_view> names
 Style style_of(const std::string& pre, const std::string& origin) {
   if (one_of(pre, {"smollm", "starcoder", "refact", "command-r", "codeshell"})) {
     const Json digits = {{"type", "Digits"}, {"individual_digits", true}};
-    return {nullptr, {{"type", "Sequence"}, {"pretokenizers", Json::array({digits, byte_level(false, true)})}}};
+    return {
+        nullptr,
+        {{"type", "Sequence"}, {"pretokenizers", Json::array({digits, byte_level(false, true)})}}};
   }
   if (one_of(pre, {"llama-bpe", "llama3", "llama-v3", "smaug-bpe", "dbrx"})) {
     return {nullptr, split_then_bytes(kLlama3Pattern), true};
@@ -100,7 +113,10 @@ Style style_of(const std::string& pre, const std::string& origin) {
   if (one_of(pre, {"default", "gpt-2", "phi-2", "mpt", "olmo", "jina-es", "jina-de", ""})) {
     return {nullptr, byte_level(false, true)};
   }
-  refuse(origin, "the GGUF's pre-tokenizer is not known: smollm, llama-bpe, qwen2, gpt-4o, gpt-2, default are", pre);
+  refuse(
+      origin,
+      "the GGUF's pre-tokenizer is not known: smollm, llama-bpe, qwen2, gpt-4o, gpt-2, default are",
+      pre);
 }
 
 Json added_tokens(const Source& source) {
@@ -108,14 +124,21 @@ Json added_tokens(const Source& source) {
   for (size_t id = 0; id < source.tokens.size(); ++id) {
     const int64_t type = id < source.types.size() ? source.types[id] : kNormal;
     if (type == kControl || type == kUserDefined || type == kUnknown) {
-      list.push_back({{"id", id}, {"content", source.tokens[id]}, {"single_word", false}, {"lstrip", false},
-                      {"rstrip", false}, {"normalized", false}, {"special", type != kUserDefined}});
+      list.push_back({{"id", id},
+                      {"content", source.tokens[id]},
+                      {"single_word", false},
+                      {"lstrip", false},
+                      {"rstrip", false},
+                      {"normalized", false},
+                      {"special", type != kUserDefined}});
     }
   }
   return list;
 }
 
-Json special_piece(const std::string& token) { return {{"SpecialToken", {{"id", token}, {"type_id", 0}}}}; }
+Json special_piece(const std::string& token) {
+  return {{"SpecialToken", {{"id", token}, {"type_id", 0}}}};
+}
 
 /// Null when nothing is put around a text.
 Json post_processor(const Source& source, bool bos_by_default) {
@@ -140,10 +163,14 @@ Json post_processor(const Source& source, bool bos_by_default) {
   if (back) {
     add(*eos);
   }
-  return {{"type", "TemplateProcessing"}, {"single", single}, {"pair", Json::array()}, {"special_tokens", tokens}};
+  return {{"type", "TemplateProcessing"},
+          {"single", single},
+          {"pair", Json::array()},
+          {"special_tokens", tokens}};
 }
 
-/// Objects of tens of thousands of keys are written by hand: the ordered JSON type is quadratic in building them.
+/// Objects of tens of thousands of keys are written by hand: the ordered JSON type is quadratic in
+/// building them.
 std::string vocab_text(const Source& source) {
   std::string out = "{";
   for (size_t id = 0; id < source.tokens.size(); ++id) {
@@ -152,34 +179,47 @@ std::string vocab_text(const Source& source) {
   return out + "}";
 }
 
-std::string assembled(const Source& source, const Style& style, const Json& decoder, const Json& post,
+std::string assembled(const Source& source,
+                      const Style& style,
+                      const Json& decoder,
+                      const Json& post,
                       const std::string& model) {
-  return R"({"version":"1.0","truncation":null,"padding":null,"added_tokens":)" + added_tokens(source).dump() +
-         R"(,"normalizer":)" + style.normalizer.dump() + R"(,"pre_tokenizer":)" + style.pre_tokenizer.dump() +
-         R"(,"post_processor":)" + post.dump() + R"(,"decoder":)" + decoder.dump() + R"(,"model":)" + model + "}";
+  return R"({"version":"1.0","truncation":null,"padding":null,"added_tokens":)" +
+         added_tokens(source).dump() + R"(,"normalizer":)" + style.normalizer.dump() +
+         R"(,"pre_tokenizer":)" + style.pre_tokenizer.dump() + R"(,"post_processor":)" +
+         post.dump() + R"(,"decoder":)" + decoder.dump() + R"(,"model":)" + model + "}";
 }
 
-std::string bpe_text(const Source& source, const std::string& merges, const Json& unk, bool fuse_and_bytes,
+std::string bpe_text(const Source& source,
+                     const std::string& merges,
+                     const Json& unk,
+                     bool fuse_and_bytes,
                      bool ignore_merges) {
   const std::string yes = fuse_and_bytes ? "true" : "false";
   return R"({"type":"BPE","dropout":null,"unk_token":)" + unk.dump() +
-         R"(,"continuing_subword_prefix":null,"end_of_word_suffix":null,"fuse_unk":)" + yes + R"(,"byte_fallback":)" +
-         yes + R"(,"ignore_merges":)" + (ignore_merges ? "true" : "false") + R"(,"vocab":)" + vocab_text(source) +
+         R"(,"continuing_subword_prefix":null,"end_of_word_suffix":null,"fuse_unk":)" + yes +
+         R"(,"byte_fallback":)" + yes + R"(,"ignore_merges":)" +
+         (ignore_merges ? "true" : "false") + R"(,"vocab":)" + vocab_text(source) +
          R"(,"merges":)" + merges + "}";
 }
 
 std::string gpt2_json(const Source& source) {
   const Json* pre = source.find("ggml.pre");
-  const Style style = style_of(pre != nullptr && pre->is_string() ? pre->get<std::string>() : "default", source.origin);
+  const Style style = style_of(
+      pre != nullptr && pre->is_string() ? pre->get<std::string>() : "default", source.origin);
   std::string merges = "[";
   for (const std::string& merge : strings_of(source.find("ggml.merges"), "merges", source.origin)) {
     const size_t blank = merge.find(' ', 1);
     if (blank == std::string::npos) {
       refuse(source.origin, "a merge must be two tokens with a space between", merge);
     }
-    merges += (merges.size() > 1 ? ",[" : "[") + quoted(merge.substr(0, blank)) + "," + quoted(merge.substr(blank + 1)) + "]";
+    merges += (merges.size() > 1 ? ",[" : "[") + quoted(merge.substr(0, blank)) + "," +
+              quoted(merge.substr(blank + 1)) + "]";
   }
-  return assembled(source, style, byte_level(true, true), post_processor(source, false),
+  return assembled(source,
+                   style,
+                   byte_level(true, true),
+                   post_processor(source, false),
                    bpe_text(source, merges + "]", nullptr, false, style.ignore_merges));
 }
 
@@ -188,7 +228,8 @@ struct Merge {
   double score;
 };
 
-/// Every way to make a token of two others, best token first; SentencePiece merges by the score of the result.
+/// Every way to make a token of two others, best token first; SentencePiece merges by the score of
+/// the result.
 std::vector<Merge> merges_from_scores(const Source& source, const Json* scores) {
   if (scores == nullptr || !scores->is_array() || scores->size() != source.tokens.size()) {
     refuse(source.origin, "the GGUF metadata have no score for each token");
@@ -211,41 +252,52 @@ std::vector<Merge> merges_from_scores(const Source& source, const Json* scores) 
         all.push_back({left, right, (*scores)[id].get<double>()});
       }
     }
-    std::sort(all.begin() + static_cast<ptrdiff_t>(from), all.end(), [](const Merge& a, const Merge& b) {
-      return std::pair(a.left, a.right) < std::pair(b.left, b.right);
-    });
+    std::sort(
+        all.begin() + static_cast<ptrdiff_t>(from), all.end(), [](const Merge& a, const Merge& b) {
+          return std::pair(a.left, a.right) < std::pair(b.left, b.right);
+        });
   }
-  std::stable_sort(all.begin(), all.end(), [](const Merge& a, const Merge& b) { return a.score > b.score; });
+  std::stable_sort(
+      all.begin(), all.end(), [](const Merge& a, const Merge& b) { return a.score > b.score; });
   return all;
 }
 
 std::string llama_json(const Source& source) {
   std::string merges = "[";
   for (const Merge& merge : merges_from_scores(source, source.find("ggml.scores"))) {
-    merges += (merges.size() > 1 ? ",[" : "[") + quoted(source.tokens[static_cast<size_t>(merge.left)]) + "," +
+    merges += (merges.size() > 1 ? ",[" : "[") +
+              quoted(source.tokens[static_cast<size_t>(merge.left)]) + "," +
               quoted(source.tokens[static_cast<size_t>(merge.right)]) + "]";
   }
   const bool prefix = source.flag_of("ggml.add_space_prefix", true);
   const Json blank = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}};
   const Json prepend = {{"type", "Prepend"}, {"prepend", "\u2581"}};
   Style style;
-  style.normalizer = {{"type", "Sequence"}, {"normalizers", prefix ? Json::array({prepend, blank}) : Json::array({blank})}};
-  Json decoders = Json::array({{{"type", "Replace"}, {"pattern", {{"String", "\u2581"}}}, {"content", " "}},
-                               {{"type", "ByteFallback"}},
-                               {{"type", "Fuse"}}});
+  style.normalizer = {
+      {"type", "Sequence"},
+      {"normalizers", prefix ? Json::array({prepend, blank}) : Json::array({blank})}};
+  Json decoders =
+      Json::array({{{"type", "Replace"}, {"pattern", {{"String", "\u2581"}}}, {"content", " "}},
+                   {{"type", "ByteFallback"}},
+                   {{"type", "Fuse"}}});
   if (prefix) {
     decoders.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
   }
   const auto unk = source.id("unknown");
   const Json unk_token = unk ? Json(source.tokens[static_cast<size_t>(*unk)]) : Json();
-  return assembled(source, style, {{"type", "Sequence"}, {"decoders", decoders}}, post_processor(source, true),
+  return assembled(source,
+                   style,
+                   {{"type", "Sequence"}, {"decoders", decoders}},
+                   post_processor(source, true),
                    bpe_text(source, merges + "]", unk_token, true, false));
 }
 
 Json special_tokens(const Source& source) {
   Json out = Json::object();
-  for (const auto& [gguf, name] : {std::pair("bos", "bos_token"), std::pair("eos", "eos_token"),
-                                   std::pair("unknown", "unk_token"), std::pair("padding", "pad_token")}) {
+  for (const auto& [gguf, name] : {std::pair("bos", "bos_token"),
+                                   std::pair("eos", "eos_token"),
+                                   std::pair("unknown", "unk_token"),
+                                   std::pair("padding", "pad_token")}) {
     if (const auto id = source.id(gguf)) {
       out[name] = source.tokens[static_cast<size_t>(*id)];
     }

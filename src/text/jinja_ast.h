@@ -33,17 +33,17 @@ enum class NodeKind {
   Compare,    ///< children[0], then operands[i] children[i + 1]
   Condition,  ///< children: then, condition, else or null
   // Statements
-  Data,        ///< text
-  Output,      ///< children[0]
-  If,          ///< children[0]: condition, body, otherwise
-  For,         ///< children: target, what, condition or null; body; otherwise; flag: recursive
-  Set,         ///< children: target, value
-  SetBlock,    ///< children: target, filter or null; body
-  Macro,       ///< text, parameters, body
-  CallBlock,   ///< children[0]: the call; parameters, body
-  FilterBlock, ///< children[0]: the filter; body
-  With,        ///< names, children: values; body
-  Generation,  ///< body
+  Data,         ///< text
+  Output,       ///< children[0]
+  If,           ///< children[0]: condition, body, otherwise
+  For,          ///< children: target, what, condition or null; body; otherwise; flag: recursive
+  Set,          ///< children: target, value
+  SetBlock,     ///< children: target, filter or null; body
+  Macro,        ///< text, parameters, body
+  CallBlock,    ///< children[0]: the call; parameters, body
+  FilterBlock,  ///< children[0]: the filter; body
+  With,         ///< names, children: values; body
+  Generation,   ///< body
   Break,
   Continue,
 };
@@ -79,8 +79,8 @@ struct Template {
   bool has_generation = false;
 };
 
-/// Throws ErrorKind::Data with the line on bad syntax and on statements that chat templates have no use for
-/// (include, import, extends, block).
+/// Throws ErrorKind::Data with the line on bad syntax and on statements that chat templates have no
+/// use for (include, import, extends, block).
 Template parse(std::string_view source);
 
 }  // namespace kamerton::text::jinja

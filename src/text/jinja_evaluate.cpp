@@ -121,7 +121,8 @@ Value Interpreter::evaluate_filter(const Node& node, const Value* inner, const F
     }
     value = *inner;
   } else {
-    value = inner != nullptr ? evaluate_filter(*node.children[0], inner, frame) : evaluate(*node.children[0], frame);
+    value = inner != nullptr ? evaluate_filter(*node.children[0], inner, frame)
+                             : evaluate(*node.children[0], frame);
   }
   Arguments arguments = evaluate_arguments(node.arguments, frame);
   return apply_filter(node.text, value, arguments);
@@ -243,9 +244,11 @@ Value Interpreter::attribute(const Value& value, const std::string& name) {
     fail("'" + undefined_name(value) + "' is undefined, so it has no '" + name + "'");
   }
   if (has_method(value, name)) {
-    return Value::function(name, [value, name](Interpreter& interpreter, Arguments& arguments) {
-      return call_method(interpreter, value, name, arguments);
-    }, {value});
+    return Value::function(name,
+                           [value, name](Interpreter& interpreter, Arguments& arguments) {
+                             return call_method(interpreter, value, name, arguments);
+                           },
+                           {value});
   }
   if (value.is(Type::Loop)) {
     return loop_attribute(value.loop_data(), name);
@@ -279,8 +282,9 @@ Value Interpreter::item(const Value& value, const Value& key) {
       return value.list_data().view != nullptr ? Value::undefined("item") : value.items()[place];
     }
     spend(count / 64);
-    return static_cast<size_t>(count) == value.text().size() ? Value::string(value.text().substr(place, 1))
-                                                             : iterate(value)[place];
+    return static_cast<size_t>(count) == value.text().size()
+               ? Value::string(value.text().substr(place, 1))
+               : iterate(value)[place];
   }
   if (key.is(Type::String)) {
     return attribute(value, key.text());

@@ -60,7 +60,8 @@ NodePtr Parser::target() {
       NodePtr name = node(NodeKind::Name);
       name->text = expect_identifier();
       constexpr std::string_view kReserved[] = {"true", "false", "none", "True", "False", "None"};
-      if (std::find(std::begin(kReserved), std::end(kReserved), name->text) != std::end(kReserved)) {
+      if (std::find(std::begin(kReserved), std::end(kReserved), name->text) !=
+          std::end(kReserved)) {
         bad("'" + name->text + "' cannot be assigned to");
       }
       result->children.push_back(std::move(name));
@@ -70,7 +71,8 @@ NodePtr Parser::target() {
   if (enclosed) {
     expect_operator(")");
   }
-  return result->children.size() == 1 && !comma ? std::move(result->children[0]) : std::move(result);
+  return result->children.size() == 1 && !comma ? std::move(result->children[0])
+                                                : std::move(result);
 }
 
 NodePtr Parser::condition() {
@@ -166,7 +168,8 @@ NodePtr Parser::comparison() {
 
 /// Levels: + -; ~; * / // %; **.
 NodePtr Parser::binary(int level) {
-  static const std::vector<std::string_view> kOperators[] = {{"+", "-"}, {"~"}, {"*", "/", "//", "%"}, {"**"}};
+  static const std::vector<std::string_view> kOperators[] = {
+      {"+", "-"}, {"~"}, {"*", "/", "//", "%"}, {"**"}};
   if (level == 4) {
     return unary(true);
   }
@@ -174,8 +177,8 @@ NodePtr Parser::binary(int level) {
   int links = 0;
   for (;;) {
     const auto& operators = kOperators[level];
-    const auto found =
-        std::find_if(operators.begin(), operators.end(), [&](std::string_view op) { return is_operator(op); });
+    const auto found = std::find_if(
+        operators.begin(), operators.end(), [&](std::string_view op) { return is_operator(op); });
     if (found == operators.end()) {
       return left;
     }
@@ -219,7 +222,8 @@ NodePtr Parser::primary() {
     result->value = Value::string(std::move(text));
   } else if (token.kind == TokenKind::Name) {
     ++at_;
-    if (token.text == "true" || token.text == "True" || token.text == "false" || token.text == "False") {
+    if (token.text == "true" || token.text == "True" || token.text == "false" ||
+        token.text == "False") {
       result->value = Value::boolean(token.text[0] == 't' || token.text[0] == 'T');
     } else if (token.text == "none" || token.text == "None") {
       result->value = Value::none();
@@ -423,8 +427,8 @@ NodePtr Parser::test(NodePtr inner) {
                             next.kind == TokenKind::Number || is_operator("[") || is_operator("{");
   if (is_operator("(")) {
     result->arguments = arguments();
-  } else if (starts_value && !is_name("else") && !is_name("or") && !is_name("and") && !is_name("is") &&
-             !is_name("if") && !is_name("not") && !is_name("in")) {
+  } else if (starts_value && !is_name("else") && !is_name("or") && !is_name("and") &&
+             !is_name("is") && !is_name("if") && !is_name("not") && !is_name("in")) {
     result->arguments.positional.push_back(postfix(primary()));
   }
   if (!negated) {

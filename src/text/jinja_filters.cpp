@@ -37,7 +37,9 @@ Value tojson(In interpreter, Val value, Args arguments) {
     if (args[1]->is(Type::String)) {
       style.indent = args[1]->text();
     } else {
-      style.indent.assign(static_cast<size_t>(std::min<int64_t>(std::max<int64_t>(to_index(*args[1]), 0), 64)), ' ');
+      style.indent.assign(
+          static_cast<size_t>(std::min<int64_t>(std::max<int64_t>(to_index(*args[1]), 0), 64)),
+          ' ');
     }
   }
   if (args[2] != nullptr && !args[2]->is(Type::None)) {
@@ -61,7 +63,8 @@ Value trim(In interpreter, Val value, Args arguments) {
 
 Value replace(In interpreter, Val value, Args arguments) {
   const Bound args("replace", arguments, {"old", "new", "count"});
-  return interpreter.text(replaced(to_str(value), to_str(args.need(0)), to_str(args.need(1)), args.integer(2, -1), interpreter));
+  return interpreter.text(replaced(
+      to_str(value), to_str(args.need(0)), to_str(args.need(1)), args.integer(2, -1), interpreter));
 }
 
 /// Words as the title filter sees them: after blanks, hyphens and opening brackets.
@@ -69,7 +72,8 @@ std::string title(std::string_view text) {
   std::string out;
   size_t begin = 0;
   const auto is_edge = [&](size_t i) {
-    return (char_flags(char_at(text, i)) & kSpace) != 0 || std::string_view("-({[<").find(text[i]) != std::string_view::npos;
+    return (char_flags(char_at(text, i)) & kSpace) != 0 ||
+           std::string_view("-({[<").find(text[i]) != std::string_view::npos;
   };
   for (size_t i = 0; i < text.size();) {
     const bool edge = is_edge(i);
@@ -84,7 +88,9 @@ std::string title(std::string_view text) {
 }
 
 Value to_integer(double number, Val otherwise) {
-  return std::isfinite(number) && std::fabs(number) < 1e37 ? Value::integer(static_cast<Integer>(number)) : otherwise;
+  return std::isfinite(number) && std::fabs(number) < 1e37
+             ? Value::integer(static_cast<Integer>(number))
+             : otherwise;
 }
 
 bool read_double(std::string_view text, double& out) {
@@ -161,7 +167,9 @@ Value round_filter(In, Val value, Args arguments) {
   if (method != "common" && method != "ceil" && method != "floor") {
     fail("round's method must be common, ceil or floor");
   }
-  const double whole = method == "ceil" ? std::ceil(scaled) : method == "floor" ? std::floor(scaled) : std::nearbyint(scaled);
+  const double whole = method == "ceil"    ? std::ceil(scaled)
+                       : method == "floor" ? std::floor(scaled)
+                                           : std::nearbyint(scaled);
   return Value::real(whole / scale);
 }
 
@@ -177,7 +185,9 @@ Value force_escape(In interpreter, Val value, Args) {
   return Value::markup(interpreter.text(escaped(to_str(value))).text());
 }
 
-Value safe(In, Val value, Args) { return Value::markup(to_str(value)); }
+Value safe(In, Val value, Args) {
+  return Value::markup(to_str(value));
+}
 
 Value indent(In interpreter, Val value, Args arguments) {
   const Bound args("indent", arguments, {"width", "first", "blank"});
@@ -244,7 +254,8 @@ Value format(In interpreter, Val value, Args arguments) {
   for (const auto& [name, given] : arguments.named) {
     set_item(named, Value::string(name), given);
   }
-  const Value values = named.items.empty() ? Value::list(arguments.positional, Type::Tuple) : Value::dict(std::move(named));
+  const Value values = named.items.empty() ? Value::list(arguments.positional, Type::Tuple)
+                                           : Value::dict(std::move(named));
   return interpreter.text(percent_format(to_str(value), values));
 }
 
@@ -271,7 +282,8 @@ std::string quoted(std::string_view text, bool keep_slash) {
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
     const bool plain = (byte < 0x80 && (char_flags(byte) & (kLetter | kNumber)) != 0) ||
-                       std::string_view("_.-~").find(c) != std::string_view::npos || (keep_slash && c == '/');
+                       std::string_view("_.-~").find(c) != std::string_view::npos ||
+                       (keep_slash && c == '/');
     if (plain) {
       out.push_back(c);
     } else {
@@ -287,7 +299,8 @@ Value urlencode(In interpreter, Val value, Args) {
   }
   std::string out;
   const auto put = [&](Val key, Val item) {
-    out += (out.empty() ? "" : "&") + quoted(to_str(key), false) + "=" + quoted(to_str(item), false);
+    out +=
+        (out.empty() ? "" : "&") + quoted(to_str(key), false) + "=" + quoted(to_str(item), false);
   };
   if (value.is(Type::Dict)) {
     for (const Pair& pair : value.dict_data().items) {
@@ -314,7 +327,8 @@ Value filesizeformat(In interpreter, Val value, Args arguments) {
     fail("filesizeformat needs a number");
   }
   if (bytes == 1 || bytes < base) {
-    return interpreter.text(bytes == 1 ? "1 Byte" : int_text(static_cast<Integer>(bytes)) + " Bytes");
+    return interpreter.text(bytes == 1 ? "1 Byte"
+                                       : int_text(static_cast<Integer>(bytes)) + " Bytes");
   }
   constexpr const char* kUnits[] = {"k", "M", "G", "T", "P", "E", "Z", "Y"};
   double unit = base;

@@ -16,7 +16,8 @@ Bound::Bound(const char* function, Arguments& arguments, std::initializer_list<c
     values_[i] = arguments.positional[i];
   }
   for (const auto& [name, value] : arguments.named) {
-    const auto found = std::find_if(names.begin(), names.end(), [&](const char* known) { return name == known; });
+    const auto found =
+        std::find_if(names.begin(), names.end(), [&](const char* known) { return name == known; });
     if (found == names.end() || values_[static_cast<size_t>(found - names.begin())]) {
       fail(std::string(function) + " does not take the argument '" + name + "'");
     }
@@ -39,7 +40,9 @@ int64_t Bound::integer(size_t i, int64_t otherwise) const {
   return !values_[i] || values_[i]->is(Type::None) ? otherwise : to_index(*values_[i]);
 }
 
-bool Bound::boolean(size_t i, bool otherwise) const { return values_[i] ? values_[i]->truthy() : otherwise; }
+bool Bound::boolean(size_t i, bool otherwise) const {
+  return values_[i] ? values_[i]->truthy() : otherwise;
+}
 
 const std::string& string_of(const Value& value, const char* function) {
   if (!value.is(Type::String)) {
@@ -135,7 +138,8 @@ std::string with_commas(std::string digits) {
 std::string real_text(double value, int64_t precision, char type) {
   const char format[] = {'%', '.', '*', type, '\0'};
   std::string out(static_cast<size_t>(400 + precision), '\0');
-  const int size = std::snprintf(out.data(), out.size(), format, static_cast<int>(precision), value);
+  const int size =
+      std::snprintf(out.data(), out.size(), format, static_cast<int>(precision), value);
   out.resize(static_cast<size_t>(std::max(size, 0)));
   return out;
 }
@@ -144,11 +148,13 @@ std::string number_text(const Value& value, const Spec& spec) {
   std::string out;
   if (std::string_view("fFeEgG%").find(spec.type) != std::string_view::npos && spec.type != '\0') {
     const bool percent = spec.type == '%';
-    out = real_text(value.as_double() * (percent ? 100 : 1), spec.precision < 0 ? 6 : spec.precision,
+    out = real_text(value.as_double() * (percent ? 100 : 1),
+                    spec.precision < 0 ? 6 : spec.precision,
                     percent ? 'f' : spec.type);
     out += percent ? "%" : "";
   } else if (value.is(Type::Float)) {
-    out = spec.precision >= 0 ? real_text(value.as_double(), spec.precision, 'g') : float_repr(value.as_double());
+    out = spec.precision >= 0 ? real_text(value.as_double(), spec.precision, 'g')
+                              : float_repr(value.as_double());
   } else if (spec.type == 'x' || spec.type == 'X' || spec.type == 'o') {
     const Integer number = value.as_int() < 0 ? -value.as_int() : value.as_int();
     const char format[] = {'%', 'l', spec.type, '\0'};
@@ -165,7 +171,8 @@ std::string number_text(const Value& value, const Spec& spec) {
 }
 
 std::string formatted(const Value& value, const Spec& spec) {
-  const bool textual = spec.type == 's' || !value.is_number() || (value.is(Type::Bool) && spec.type == '\0');
+  const bool textual =
+      spec.type == 's' || !value.is_number() || (value.is(Type::Bool) && spec.type == '\0');
   if (!textual) {
     return padded(number_text(value, spec), spec, '>');
   }
@@ -215,7 +222,8 @@ Spec read_spec(const std::string& text) {
   if (i < text.size()) {
     spec.type = text[i++];
   }
-  if (i != text.size() || (spec.type != '\0' && std::string_view("sdfFeEgGxXo%n").find(spec.type) == std::string_view::npos)) {
+  if (i != text.size() || (spec.type != '\0' && std::string_view("sdfFeEgGxXo%n").find(spec.type) ==
+                                                    std::string_view::npos)) {
     fail("the format '" + text.substr(0, 40) + "' is not known");
   }
   return spec;
@@ -236,7 +244,8 @@ std::string directive(const std::string& format, size_t& i, const Value& values,
     i = close + 1;
   }
   Spec spec;
-  for (; i < format.size() && std::string_view("-+ #0").find(format[i]) != std::string_view::npos; ++i) {
+  for (; i < format.size() && std::string_view("-+ #0").find(format[i]) != std::string_view::npos;
+       ++i) {
     spec.align = format[i] == '-' ? '<' : spec.align;
     spec.zero = spec.zero || format[i] == '0';
     spec.sign = format[i] == '+' || format[i] == ' ' ? format[i] : spec.sign;
@@ -267,7 +276,8 @@ std::string directive(const std::string& format, size_t& i, const Value& values,
     fail(std::string("a '%' format needs a number, not ") + type_name(value));
   }
   if (type == 'd' || type == 'i' || type == 'u') {
-    value = value.is(Type::Float) ? Value::integer(static_cast<Integer>(value.as_double())) : Value::integer(value.as_int());
+    value = value.is(Type::Float) ? Value::integer(static_cast<Integer>(value.as_double()))
+                                  : Value::integer(value.as_int());
     return formatted(value, spec);
   }
   spec.type = type;
@@ -299,20 +309,26 @@ std::string percent_format(const std::string& format, const Value& values) {
 namespace {
 
 /// "0", "name", "0.key", "name[key]" to its value.
-Value field_value(const std::string& field, size_t& automatic, Interpreter& interpreter, const Arguments& arguments) {
+Value field_value(const std::string& field,
+                  size_t& automatic,
+                  Interpreter& interpreter,
+                  const Arguments& arguments) {
   size_t i = field.find_first_of(".[");
   i = i == std::string::npos ? field.size() : i;
   const std::string first = field.substr(0, i);
   Value value;
   if (first.find_first_not_of("0123456789") == std::string::npos) {
-    const size_t index = first.empty() ? automatic++ : first.size() < 6 ? std::stoul(first) : SIZE_MAX;
+    const size_t index = first.empty()      ? automatic++
+                         : first.size() < 6 ? std::stoul(first)
+                                            : SIZE_MAX;
     if (index >= arguments.positional.size()) {
       fail("format names a value that is not there");
     }
     value = arguments.positional[index];
   } else {
-    const auto found = std::find_if(
-        arguments.named.begin(), arguments.named.end(), [&](const auto& named) { return named.first == first; });
+    const auto found = std::find_if(arguments.named.begin(),
+                                    arguments.named.end(),
+                                    [&](const auto& named) { return named.first == first; });
     if (found == arguments.named.end()) {
       fail("format names a value that is not there: " + first);
     }
@@ -328,7 +344,8 @@ Value field_value(const std::string& field, size_t& automatic, Interpreter& inte
     const std::string key = field.substr(i + 1, end - i - 1);
     const bool number = bracket && !key.empty() && key.size() < 10 &&
                         key.find_first_not_of("0123456789") == std::string::npos;
-    value = number ? interpreter.item(value, Value::integer(std::stol(key))) : interpreter.item(value, Value::string(key));
+    value = number ? interpreter.item(value, Value::integer(std::stol(key)))
+                   : interpreter.item(value, Value::string(key));
     i = bracket ? end + 1 : end;
   }
   return value;
@@ -336,7 +353,9 @@ Value field_value(const std::string& field, size_t& automatic, Interpreter& inte
 
 }  // namespace
 
-std::string brace_format(const std::string& format, Interpreter& interpreter, const Arguments& arguments) {
+std::string brace_format(const std::string& format,
+                         Interpreter& interpreter,
+                         const Arguments& arguments) {
   std::string out;
   size_t automatic = 0;
   for (size_t i = 0; i < format.size(); ++i) {

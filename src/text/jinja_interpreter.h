@@ -10,8 +10,9 @@
 #include <utility>
 #include <vector>
 
-#include "jinja_ast.h"
 #include "kamerton/text/chat_template.h"
+
+#include "jinja_ast.h"
 
 namespace kamerton::text::jinja {
 
@@ -27,7 +28,8 @@ using FramePtr = std::shared_ptr<Frame>;
 
 class Interpreter {
  public:
-  Interpreter(const Template& parsed, const RenderOptions& options) : template_(parsed), options_(options) {}
+  Interpreter(const Template& parsed, const RenderOptions& options)
+      : template_(parsed), options_(options) {}
   RenderedChat run(std::vector<std::pair<std::string, Value>> variables);
 
   // For built-in functions.
@@ -48,7 +50,10 @@ class Interpreter {
   // Statements (jinja_statements.cpp)
   Flow execute(const std::vector<NodePtr>& body, const FramePtr& frame);
   Flow execute(const Node& node, const FramePtr& frame);
-  Flow run_for(const Node& node, const FramePtr& frame, const std::vector<Value>& items, int64_t depth);
+  Flow run_for(const Node& node,
+               const FramePtr& frame,
+               const std::vector<Value>& items,
+               int64_t depth);
   Flow loop_body(const Node& node, const FramePtr& frame, const std::shared_ptr<LoopData>& loop);
   void run_set_block(const Node& node, const FramePtr& frame);
   void run_call_block(const Node& node, const FramePtr& frame);
@@ -56,7 +61,10 @@ class Interpreter {
   void run_generation(const Node& node, const FramePtr& frame);
   void define_macro(const Node& node, const FramePtr& frame);
   Value make_macro(const Node& node, const std::string& name, const FramePtr& frame);
-  Value run_macro(const Node& node, const std::string& name, const FramePtr& outer, Arguments& arguments);
+  Value run_macro(const Node& node,
+                  const std::string& name,
+                  const FramePtr& outer,
+                  Arguments& arguments);
   void assign(const Node& target, const Value& value, const FramePtr& frame);
   std::string captured(const std::vector<NodePtr>& body, const FramePtr& frame);
   void write(std::string_view text);
@@ -84,9 +92,16 @@ class Interpreter {
 };
 
 /// a OP b for + - * / // % ** ~ (jinja_operators.cpp).
-Value operate(const Interpreter& interpreter, const std::string& op, const Value& a, const Value& b);
+Value operate(const Interpreter& interpreter,
+              const std::string& op,
+              const Value& a,
+              const Value& b);
 Value negated(const Value& value);
-Value sliced(const Interpreter& interpreter, const Value& value, const Value& from, const Value& to, const Value& step);
+Value sliced(const Interpreter& interpreter,
+             const Value& value,
+             const Value& from,
+             const Value& to,
+             const Value& step);
 
 using FilterFunction = Value (*)(Interpreter&, const Value&, Arguments&);
 FilterFunction find_filter(std::string_view name);
@@ -95,13 +110,19 @@ TestFunction find_test(std::string_view name);
 /// Global functions: range, namespace, dict, ...; undefined where there is none of that name.
 Value find_global(const std::string& name);
 
-/// Whether Python's type of `value` has a method of that name. Methods that change the value are refused.
+/// Whether Python's type of `value` has a method of that name. Methods that change the value are
+/// refused.
 bool has_method(const Value& value, std::string_view name);
-Value call_method(Interpreter& interpreter, const Value& self, const std::string& name, Arguments& arguments);
+Value call_method(Interpreter& interpreter,
+                  const Value& self,
+                  const std::string& name,
+                  Arguments& arguments);
 
 /// Python's "%" on strings, str.format, and the escape filter.
 std::string percent_format(const std::string& format, const Value& values);
-std::string brace_format(const std::string& format, Interpreter& interpreter, const Arguments& arguments);
+std::string brace_format(const std::string& format,
+                         Interpreter& interpreter,
+                         const Arguments& arguments);
 std::string escaped(std::string_view text);
 
 /// Arguments by name and place; throws on surplus ones.

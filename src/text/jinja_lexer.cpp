@@ -28,7 +28,9 @@ std::string normalize_newlines(std::string_view source) {
   return out;
 }
 
-bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+bool is_space(char c) {
+  return c == ' ' || (c >= '\t' && c <= '\r');
+}
 
 void strip_right(std::string& text) {
   while (!text.empty()) {
@@ -56,9 +58,10 @@ class Lexer {
       const char sign = sign_at(tag + 2);
       strip_before(data, sign, kind == '{');
       const size_t data_size = tag - at_;
-      const int newlines = static_cast<int>(
-          std::count(source_.begin() + static_cast<ptrdiff_t>(at_),
-                     source_.begin() + static_cast<ptrdiff_t>(at_ + data_size), '\n'));
+      const int newlines =
+          static_cast<int>(std::count(source_.begin() + static_cast<ptrdiff_t>(at_),
+                                      source_.begin() + static_cast<ptrdiff_t>(at_ + data_size),
+                                      '\n'));
       add_data(std::move(data));
       line_ += newlines;
       at_ = tag + 2 + (sign != '\0' ? 1 : 0);
@@ -91,7 +94,8 @@ class Lexer {
 
   size_t find_tag(size_t from) const {
     for (size_t i = source_.find('{', from); i != std::string::npos; i = source_.find('{', i + 1)) {
-      if (i + 1 < source_.size() && (source_[i + 1] == '{' || source_[i + 1] == '%' || source_[i + 1] == '#')) {
+      if (i + 1 < source_.size() &&
+          (source_[i + 1] == '{' || source_[i + 1] == '%' || source_[i + 1] == '#')) {
         return i;
       }
     }
@@ -102,7 +106,8 @@ class Lexer {
     return i < source_.size() && (source_[i] == '-' || source_[i] == '+') ? source_[i] : '\0';
   }
 
-  /// '-' before a tag strips the text before it; else blanks that a block or comment stands behind alone go.
+  /// '-' before a tag strips the text before it; else blanks that a block or comment stands behind
+  /// alone go.
   void strip_before(std::string& data, char sign, bool variable) const {
     if (sign == '-') {
       strip_right(data);
@@ -123,7 +128,8 @@ class Lexer {
 
   void advance(size_t to) {
     line_ += static_cast<int>(std::count(source_.begin() + static_cast<ptrdiff_t>(at_),
-                                         source_.begin() + static_cast<ptrdiff_t>(to), '\n'));
+                                         source_.begin() + static_cast<ptrdiff_t>(to),
+                                         '\n'));
     line_starting_ = to > at_ && source_[to - 1] == '\n';
     at_ = to;
   }
@@ -135,7 +141,8 @@ class Lexer {
     return i;
   }
 
-  /// Where the text goes on behind a closing tag (2 bytes) at i; trim: a newline right behind it goes too.
+  /// Where the text goes on behind a closing tag (2 bytes) at i; trim: a newline right behind it
+  /// goes too.
   size_t behind(size_t i, char sign, bool trim) const {
     size_t end = i + 2;
     if (sign == '-') {
@@ -159,19 +166,22 @@ class Lexer {
   /// Reads "word" with blanks around at i; the place behind, or npos.
   size_t word_at(size_t i, std::string_view word) const {
     i = skip_spaces(i);
-    return source_.compare(i, word.size(), word) == 0 ? skip_spaces(i + word.size()) : std::string::npos;
+    return source_.compare(i, word.size(), word) == 0 ? skip_spaces(i + word.size())
+                                                      : std::string::npos;
   }
 
   bool at_raw() const {
     const size_t i = word_at(at_, "raw");
-    return i != std::string::npos && (source_.compare(i, 2, "%}") == 0 || source_.compare(i, 3, "-%}") == 0);
+    return i != std::string::npos &&
+           (source_.compare(i, 2, "%}") == 0 || source_.compare(i, 3, "-%}") == 0);
   }
 
   void read_raw() {
     const size_t open = word_at(at_, "raw");
     const bool strips = source_[open] == '-';
     advance(strips ? skip_spaces(open + 3) : open + 2);
-    for (size_t i = source_.find("{%", at_); i != std::string::npos; i = source_.find("{%", i + 2)) {
+    for (size_t i = source_.find("{%", at_); i != std::string::npos;
+         i = source_.find("{%", i + 2)) {
       const char sign = sign_at(i + 2);
       const size_t close = word_at(i + 2 + (sign != '\0' ? 1 : 0), "endraw");
       if (close == std::string::npos) {
@@ -222,8 +232,8 @@ class Lexer {
       read_string(c);
     } else if (c == '_' || (char_flags(char_at(source_, at_)) & (kLetter)) != 0) {
       size_t end = at_;
-      while (end < source_.size() &&
-             (source_[end] == '_' || (char_flags(char_at(source_, end)) & (kLetter | kNumber | kMark)) != 0)) {
+      while (end < source_.size() && (source_[end] == '_' || (char_flags(char_at(source_, end)) &
+                                                              (kLetter | kNumber | kMark)) != 0)) {
         end += char_length(static_cast<unsigned char>(source_[end]));
       }
       add(TokenKind::Name, source_.substr(at_, end - at_));
@@ -263,8 +273,8 @@ class Lexer {
   std::string digits(size_t& i) const {
     std::string out;
     while (i < source_.size() && ((source_[i] >= '0' && source_[i] <= '9') ||
-                                  (source_[i] == '_' && i + 1 < source_.size() && source_[i + 1] >= '0' &&
-                                   source_[i + 1] <= '9'))) {
+                                  (source_[i] == '_' && i + 1 < source_.size() &&
+                                   source_[i + 1] >= '0' && source_[i + 1] <= '9'))) {
       if (source_[i] != '_') {
         out.push_back(source_[i]);
       }
@@ -273,7 +283,9 @@ class Lexer {
     return out;
   }
 
-  bool digit_at(size_t i) const { return i < source_.size() && source_[i] >= '0' && source_[i] <= '9'; }
+  bool digit_at(size_t i) const {
+    return i < source_.size() && source_[i] >= '0' && source_[i] <= '9';
+  }
 
   void read_number() {
     size_t i = at_;

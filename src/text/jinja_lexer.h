@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Template text to tokens, with Jinja's whitespace control (trim_blocks and lstrip_blocks on, as transformers has it).
+// Template text to tokens, with Jinja's whitespace control (trim_blocks and lstrip_blocks on, as
+// transformers has it).
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,18 @@
 
 namespace kamerton::text::jinja {
 
-enum class TokenKind { Data, VariableBegin, VariableEnd, BlockBegin, BlockEnd, Name, String, Number, Operator, End };
+enum class TokenKind {
+  Data,
+  VariableBegin,
+  VariableEnd,
+  BlockBegin,
+  BlockEnd,
+  Name,
+  String,
+  Number,
+  Operator,
+  End
+};
 
 struct Token {
   TokenKind kind = TokenKind::End;

@@ -33,11 +33,13 @@ Value split_method(const Value& self, Arguments& arguments, bool from_right) {
   return Value::list(strings(split_by(self.text(), separator, most, from_right)));
 }
 
-Value strip_method(Interpreter& interpreter, const Value& self, Arguments& arguments, bool left, bool right) {
+Value strip_method(
+    Interpreter& interpreter, const Value& self, Arguments& arguments, bool left, bool right) {
   const Bound args("strip", arguments, {"chars"});
   const bool given = args[0] != nullptr && !args[0]->is(Type::None);
-  return interpreter.text(given ? strip_chars(self.text(), string_of(*args[0], "strip"), left, right)
-                                : strip_blanks(self.text(), left, right));
+  return interpreter.text(given
+                              ? strip_chars(self.text(), string_of(*args[0], "strip"), left, right)
+                              : strip_blanks(self.text(), left, right));
 }
 
 /// startswith and endswith, which take one string or a tuple of them.
@@ -86,7 +88,8 @@ Value partition_method(const Value& self, Arguments& arguments, bool last) {
 
 Value pad_method(Interpreter& interpreter, const Value& self, Arguments& arguments, char align) {
   const Bound args("pad", arguments, {"width", "fillchar"});
-  return interpreter.text(pad(self.text(), to_index(args.need(0)), args.string(1, " "), align, interpreter));
+  return interpreter.text(
+      pad(self.text(), to_index(args.need(0)), args.string(1, " "), align, interpreter));
 }
 
 Value affix_method(const Value& self, Arguments& arguments, bool prefix) {
@@ -103,7 +106,8 @@ using Table = std::unordered_map<std::string, Method>;
 
 void add_changes(Table& table) {
   const auto plain = [&](const char* name, std::string (*change)(std::string_view)) {
-    table[name] = [name, change](Interpreter& interpreter, const Value& self, Arguments& arguments) {
+    table[name] = [name, change](
+                      Interpreter& interpreter, const Value& self, Arguments& arguments) {
       const Bound args(name, arguments, {});
       return interpreter.text(change(self.text()));
     };
@@ -131,28 +135,58 @@ void add_changes(Table& table) {
 }
 
 void add_cuts(Table& table) {
-  table["split"] = [](Interpreter&, const Value& self, Arguments& a) { return split_method(self, a, false); };
-  table["rsplit"] = [](Interpreter&, const Value& self, Arguments& a) { return split_method(self, a, true); };
+  table["split"] = [](Interpreter&, const Value& self, Arguments& a) {
+    return split_method(self, a, false);
+  };
+  table["rsplit"] = [](Interpreter&, const Value& self, Arguments& a) {
+    return split_method(self, a, true);
+  };
   table["splitlines"] = [](Interpreter&, const Value& self, Arguments& a) {
     const Bound args("splitlines", a, {"keepends"});
     return Value::list(strings(split_lines(self.text(), args.boolean(0, false))));
   };
-  table["strip"] = [](Interpreter& i, const Value& self, Arguments& a) { return strip_method(i, self, a, true, true); };
-  table["lstrip"] = [](Interpreter& i, const Value& self, Arguments& a) { return strip_method(i, self, a, true, false); };
-  table["rstrip"] = [](Interpreter& i, const Value& self, Arguments& a) { return strip_method(i, self, a, false, true); };
-  table["removeprefix"] = [](Interpreter&, const Value& self, Arguments& a) { return affix_method(self, a, true); };
-  table["removesuffix"] = [](Interpreter&, const Value& self, Arguments& a) { return affix_method(self, a, false); };
-  table["partition"] = [](Interpreter&, const Value& self, Arguments& a) { return partition_method(self, a, false); };
-  table["rpartition"] = [](Interpreter&, const Value& self, Arguments& a) { return partition_method(self, a, true); };
+  table["strip"] = [](Interpreter& i, const Value& self, Arguments& a) {
+    return strip_method(i, self, a, true, true);
+  };
+  table["lstrip"] = [](Interpreter& i, const Value& self, Arguments& a) {
+    return strip_method(i, self, a, true, false);
+  };
+  table["rstrip"] = [](Interpreter& i, const Value& self, Arguments& a) {
+    return strip_method(i, self, a, false, true);
+  };
+  table["removeprefix"] = [](Interpreter&, const Value& self, Arguments& a) {
+    return affix_method(self, a, true);
+  };
+  table["removesuffix"] = [](Interpreter&, const Value& self, Arguments& a) {
+    return affix_method(self, a, false);
+  };
+  table["partition"] = [](Interpreter&, const Value& self, Arguments& a) {
+    return partition_method(self, a, false);
+  };
+  table["rpartition"] = [](Interpreter&, const Value& self, Arguments& a) {
+    return partition_method(self, a, true);
+  };
 }
 
 void add_searches(Table& table) {
-  table["startswith"] = [](Interpreter&, const Value& self, Arguments& a) { return edge_method(self, a, true); };
-  table["endswith"] = [](Interpreter&, const Value& self, Arguments& a) { return edge_method(self, a, false); };
-  table["find"] = [](Interpreter&, const Value& self, Arguments& a) { return find_method(self, a, false, false); };
-  table["rfind"] = [](Interpreter&, const Value& self, Arguments& a) { return find_method(self, a, true, false); };
-  table["index"] = [](Interpreter&, const Value& self, Arguments& a) { return find_method(self, a, false, true); };
-  table["rindex"] = [](Interpreter&, const Value& self, Arguments& a) { return find_method(self, a, true, true); };
+  table["startswith"] = [](Interpreter&, const Value& self, Arguments& a) {
+    return edge_method(self, a, true);
+  };
+  table["endswith"] = [](Interpreter&, const Value& self, Arguments& a) {
+    return edge_method(self, a, false);
+  };
+  table["find"] = [](Interpreter&, const Value& self, Arguments& a) {
+    return find_method(self, a, false, false);
+  };
+  table["rfind"] = [](Interpreter&, const Value& self, Arguments& a) {
+    return find_method(self, a, true, false);
+  };
+  table["index"] = [](Interpreter&, const Value& self, Arguments& a) {
+    return find_method(self, a, false, true);
+  };
+  table["rindex"] = [](Interpreter&, const Value& self, Arguments& a) {
+    return find_method(self, a, true, true);
+  };
   table["count"] = [](Interpreter&, const Value& self, Arguments& a) {
     const Bound args("count", a, {"sub"});
     return Value::integer(count_of(self.text(), string_of(args.need(0), "count")));
@@ -162,8 +196,11 @@ void add_searches(Table& table) {
 void add_builders(Table& table) {
   table["replace"] = [](Interpreter& interpreter, const Value& self, Arguments& a) {
     const Bound args("replace", a, {"old", "new", "count"});
-    return interpreter.text(replaced(self.text(), string_of(args.need(0), "replace"),
-                                     string_of(args.need(1), "replace"), args.integer(2, -1), interpreter));
+    return interpreter.text(replaced(self.text(),
+                                     string_of(args.need(0), "replace"),
+                                     string_of(args.need(1), "replace"),
+                                     args.integer(2, -1),
+                                     interpreter));
   };
   table["join"] = [](Interpreter& interpreter, const Value& self, Arguments& a) {
     const Bound args("join", a, {"iterable"});
@@ -179,15 +216,22 @@ void add_builders(Table& table) {
   table["format"] = [](Interpreter& interpreter, const Value& self, Arguments& a) {
     return interpreter.text(brace_format(self.text(), interpreter, a));
   };
-  table["center"] = [](Interpreter& i, const Value& self, Arguments& a) { return pad_method(i, self, a, '^'); };
-  table["ljust"] = [](Interpreter& i, const Value& self, Arguments& a) { return pad_method(i, self, a, '<'); };
-  table["rjust"] = [](Interpreter& i, const Value& self, Arguments& a) { return pad_method(i, self, a, '>'); };
+  table["center"] = [](Interpreter& i, const Value& self, Arguments& a) {
+    return pad_method(i, self, a, '^');
+  };
+  table["ljust"] = [](Interpreter& i, const Value& self, Arguments& a) {
+    return pad_method(i, self, a, '<');
+  };
+  table["rjust"] = [](Interpreter& i, const Value& self, Arguments& a) {
+    return pad_method(i, self, a, '>');
+  };
   table["zfill"] = [](Interpreter& interpreter, const Value& self, Arguments& a) {
     const Bound args("zfill", a, {"width"});
     const bool sign = self.text().starts_with('-') || self.text().starts_with('+');
     const std::string digits = self.text().substr(sign ? 1 : 0);
     const int64_t width = to_index(args.need(0)) - (sign ? 1 : 0);
-    return interpreter.text(self.text().substr(0, sign ? 1 : 0) + pad(digits, width, "0", '>', interpreter));
+    return interpreter.text(self.text().substr(0, sign ? 1 : 0) +
+                            pad(digits, width, "0", '>', interpreter));
   };
 }
 
@@ -215,7 +259,9 @@ const Table& dict_methods() {
   static const Table table = {
       {"items", [](Interpreter&, const Value& self, Arguments&) { return pairs_of(self); }},
       {"keys",
-       [](Interpreter&, const Value& self, Arguments&) { return Value::view(iterate(self), "dict_keys"); }},
+       [](Interpreter&, const Value& self, Arguments&) {
+         return Value::view(iterate(self), "dict_keys");
+       }},
       {"values",
        [](Interpreter&, const Value& self, Arguments&) {
          std::vector<Value> items;
@@ -230,32 +276,34 @@ const Table& dict_methods() {
          const Value* found = self.find(args.need(0));
          return found != nullptr ? *found : args[1] != nullptr ? *args[1] : Value::none();
        }},
-      {"copy", [](Interpreter&, const Value& self, Arguments&) { return Value::dict(self.dict_data()); }}};
+      {"copy",
+       [](Interpreter&, const Value& self, Arguments&) { return Value::dict(self.dict_data()); }}};
   return table;
 }
 
 const Table& list_methods() {
-  static const Table table = {
-      {"index",
-       [](Interpreter&, const Value& self, Arguments& arguments) {
-         const Bound args("index", arguments, {"value"});
-         for (size_t i = 0; i < self.items().size(); ++i) {
-           if (equal(self.items()[i], args.need(0))) {
-             return Value::integer(static_cast<int64_t>(i));
-           }
-         }
-         fail("the value is not in the list");
-       }},
-      {"count",
-       [](Interpreter&, const Value& self, Arguments& arguments) {
-         const Bound args("count", arguments, {"value"});
-         int64_t count = 0;
-         for (const Value& item : self.items()) {
-           count += equal(item, args.need(0));
-         }
-         return Value::integer(count);
-       }},
-      {"copy", [](Interpreter&, const Value& self, Arguments&) { return Value::list(self.items()); }}};
+  static const Table table = {{"index",
+                               [](Interpreter&, const Value& self, Arguments& arguments) {
+                                 const Bound args("index", arguments, {"value"});
+                                 for (size_t i = 0; i < self.items().size(); ++i) {
+                                   if (equal(self.items()[i], args.need(0))) {
+                                     return Value::integer(static_cast<int64_t>(i));
+                                   }
+                                 }
+                                 fail("the value is not in the list");
+                               }},
+                              {"count",
+                               [](Interpreter&, const Value& self, Arguments& arguments) {
+                                 const Bound args("count", arguments, {"value"});
+                                 int64_t count = 0;
+                                 for (const Value& item : self.items()) {
+                                   count += equal(item, args.need(0));
+                                 }
+                                 return Value::integer(count);
+                               }},
+                              {"copy", [](Interpreter&, const Value& self, Arguments&) {
+                                 return Value::list(self.items());
+                               }}};
   return table;
 }
 
@@ -264,7 +312,8 @@ const Table& loop_methods() {
                                  if (arguments.positional.empty()) {
                                    fail("loop.cycle needs values");
                                  }
-                                 const size_t at = self.loop_data().index % arguments.positional.size();
+                                 const size_t at =
+                                     self.loop_data().index % arguments.positional.size();
                                  return arguments.positional[at];
                                }}};
   return table;
@@ -287,20 +336,27 @@ const Table* methods_of(const Value& value) {
 }
 
 bool changes_its_object(const Value& value, std::string_view name) {
-  constexpr std::string_view kList[] = {"append", "extend", "insert", "pop", "remove", "reverse", "sort", "clear"};
+  constexpr std::string_view kList[] = {
+      "append", "extend", "insert", "pop", "remove", "reverse", "sort", "clear"};
   constexpr std::string_view kDict[] = {"update", "pop", "popitem", "setdefault", "clear"};
-  return (value.is(Type::List) && std::find(std::begin(kList), std::end(kList), name) != std::end(kList)) ||
-         (value.is(Type::Dict) && std::find(std::begin(kDict), std::end(kDict), name) != std::end(kDict));
+  return (value.is(Type::List) &&
+          std::find(std::begin(kList), std::end(kList), name) != std::end(kList)) ||
+         (value.is(Type::Dict) &&
+          std::find(std::begin(kDict), std::end(kDict), name) != std::end(kDict));
 }
 
 }  // namespace
 
 bool has_method(const Value& value, std::string_view name) {
   const Table* table = methods_of(value);
-  return (table != nullptr && table->contains(std::string(name))) || changes_its_object(value, name);
+  return (table != nullptr && table->contains(std::string(name))) ||
+         changes_its_object(value, name);
 }
 
-Value call_method(Interpreter& interpreter, const Value& self, const std::string& name, Arguments& arguments) {
+Value call_method(Interpreter& interpreter,
+                  const Value& self,
+                  const std::string& name,
+                  Arguments& arguments) {
   if (changes_its_object(self, name)) {
     fail("a template may not change its values: '" + name + "' of a " + type_name(self));
   }

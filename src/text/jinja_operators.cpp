@@ -24,13 +24,16 @@ Integer checked(Builtin builtin, Integer a, Integer b) {
 }
 
 Integer add(Integer a, Integer b) {
-  return checked([](Integer x, Integer y, Integer* z) { return __builtin_add_overflow(x, y, z); }, a, b);
+  return checked(
+      [](Integer x, Integer y, Integer* z) { return __builtin_add_overflow(x, y, z); }, a, b);
 }
 Integer subtract(Integer a, Integer b) {
-  return checked([](Integer x, Integer y, Integer* z) { return __builtin_sub_overflow(x, y, z); }, a, b);
+  return checked(
+      [](Integer x, Integer y, Integer* z) { return __builtin_sub_overflow(x, y, z); }, a, b);
 }
 Integer multiply(Integer a, Integer b) {
-  return checked([](Integer x, Integer y, Integer* z) { return __builtin_mul_overflow(x, y, z); }, a, b);
+  return checked(
+      [](Integer x, Integer y, Integer* z) { return __builtin_mul_overflow(x, y, z); }, a, b);
 }
 
 /// Rounds down, as Python does.
@@ -101,7 +104,8 @@ Value joined(const Interpreter& interpreter, const Value& a, const Value& b) {
 
 Value repeated(const Interpreter& interpreter, const Value& a, Integer times) {
   const Integer count = times < 0 ? 0 : times;
-  const auto size = static_cast<Integer>(a.is(Type::String) ? a.text().size() : a.items().size() * sizeof(Value));
+  const auto size =
+      static_cast<Integer>(a.is(Type::String) ? a.text().size() : a.items().size() * sizeof(Value));
   if (count > (Integer{1} << 40)) {
     fail("a value is repeated too often");
   }
@@ -121,18 +125,25 @@ Value repeated(const Interpreter& interpreter, const Value& a, Integer times) {
 }
 
 bool is_sequence(const Value& value) {
-  return value.is(Type::String) || ((value.is(Type::List) || value.is(Type::Tuple)) && value.list_data().view == nullptr);
+  return value.is(Type::String) ||
+         ((value.is(Type::List) || value.is(Type::Tuple)) && value.list_data().view == nullptr);
 }
 
-bool is_integer(const Value& value) { return value.is(Type::Int) || value.is(Type::Bool); }
+bool is_integer(const Value& value) {
+  return value.is(Type::Int) || value.is(Type::Bool);
+}
 
 }  // namespace
 
 Value negated(const Value& value) {
-  return value.is(Type::Float) ? Value::real(-value.as_double()) : Value::integer(subtract(0, value.as_int()));
+  return value.is(Type::Float) ? Value::real(-value.as_double())
+                               : Value::integer(subtract(0, value.as_int()));
 }
 
-Value operate(const Interpreter& interpreter, const std::string& op, const Value& a, const Value& b) {
+Value operate(const Interpreter& interpreter,
+              const std::string& op,
+              const Value& a,
+              const Value& b) {
   if (op == "~") {
     return interpreter.text(to_str(a) + to_str(b));
   }
@@ -162,7 +173,10 @@ int64_t to_index(const Value& value) {
   return static_cast<int64_t>(std::max(-limit, std::min(limit, value.as_int())));
 }
 
-Value sliced(const Interpreter& interpreter, const Value& value, const Value& from, const Value& to,
+Value sliced(const Interpreter& interpreter,
+             const Value& value,
+             const Value& from,
+             const Value& to,
              const Value& step_value) {
   if (value.is(Type::Undefined)) {
     fail("'" + undefined_name(value) + "' is undefined");

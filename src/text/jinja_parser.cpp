@@ -68,7 +68,9 @@ void Parser::count_link(int& links) const {
   }
 }
 
-void Parser::end_block() { expect(TokenKind::BlockEnd, "'%}'"); }
+void Parser::end_block() {
+  expect(TokenKind::BlockEnd, "'%}'");
+}
 
 Template Parser::run() {
   Template result;
@@ -104,7 +106,8 @@ std::vector<NodePtr> Parser::body(std::initializer_list<std::string_view> ends) 
       expect(TokenKind::VariableEnd, "'}}'");
     } else {
       expect(TokenKind::BlockBegin, "a block");
-      if (std::any_of(ends.begin(), ends.end(), [&](std::string_view end) { return is_name(end); })) {
+      if (std::any_of(
+              ends.begin(), ends.end(), [&](std::string_view end) { return is_name(end); })) {
         return out;
       }
       out.push_back(statement());
@@ -320,6 +323,8 @@ NodePtr Parser::generation() {
   return result;
 }
 
-Template parse(std::string_view source) { return Parser(source).run(); }
+Template parse(std::string_view source) {
+  return Parser(source).run();
+}
 
 }  // namespace kamerton::text::jinja

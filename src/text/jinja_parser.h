@@ -19,7 +19,9 @@ class Parser {
 
  private:
   // Tokens
-  const Token& peek(size_t ahead = 0) const { return tokens_[std::min(at_ + ahead, tokens_.size() - 1)]; }
+  const Token& peek(size_t ahead = 0) const {
+    return tokens_[std::min(at_ + ahead, tokens_.size() - 1)];
+  }
   bool is_operator(std::string_view text, size_t ahead = 0) const;
   bool is_name(std::string_view text, size_t ahead = 0) const;
   bool take_operator(std::string_view text);

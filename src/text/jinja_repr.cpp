@@ -33,7 +33,8 @@ std::string float_repr(double value) {
     return value < 0 ? "-inf" : "inf";
   }
   char buffer[64];
-  const auto written = std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::scientific);
+  const auto written =
+      std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::scientific);
   const std::string text(buffer, written.ptr);
   const size_t e = text.find('e');
   const int exponent = std::stoi(text.substr(e + 1));
@@ -41,7 +42,8 @@ std::string float_repr(double value) {
     return text;  // to_chars writes at least two digits of exponent, as Python does
   }
   std::string fixed(400, '\0');
-  const auto end = std::to_chars(fixed.data(), fixed.data() + fixed.size(), value, std::chars_format::fixed);
+  const auto end =
+      std::to_chars(fixed.data(), fixed.data() + fixed.size(), value, std::chars_format::fixed);
   fixed.resize(static_cast<size_t>(end.ptr - fixed.data()));
   return fixed.find('.') == std::string::npos ? fixed + ".0" : fixed;
 }
@@ -50,7 +52,7 @@ namespace {
 
 bool is_printable(uint32_t c) {
   const uint16_t flags = char_flags(c);
-  return (flags & kControl) == 0 && ((flags & kSpace) == 0 || c == ' ');
+  return (flags & (kControl | kUnassigned)) == 0 && ((flags & kSpace) == 0 || c == ' ');
 }
 
 void append_hex(std::string& out, uint32_t value, int digits) {
@@ -63,7 +65,8 @@ void append_hex(std::string& out, uint32_t value, int digits) {
 }  // namespace
 
 std::string string_repr(std::string_view value) {
-  const bool doubled = value.find('\'') != std::string_view::npos && value.find('"') == std::string_view::npos;
+  const bool doubled =
+      value.find('\'') != std::string_view::npos && value.find('"') == std::string_view::npos;
   const char quote = doubled ? '"' : '\'';
   std::string out(1, quote);
   for (size_t i = 0; i < value.size();) {
@@ -118,7 +121,8 @@ std::string to_repr(const Value& value) {
     case Type::Undefined:
       return "Undefined";
     case Type::String:
-      return value.is_markup() ? "Markup(" + string_repr(value.text()) + ")" : string_repr(value.text());
+      return value.is_markup() ? "Markup(" + string_repr(value.text()) + ")"
+                               : string_repr(value.text());
     case Type::List:
       return value.list_data().view != nullptr
                  ? std::string(value.list_data().view) + joined_repr(value.items(), "([", "])")
@@ -224,7 +228,9 @@ class JsonWriter {
 
  private:
   static std::string real(double value) {
-    return std::isnan(value) ? "NaN" : std::isinf(value) ? (value < 0 ? "-Infinity" : "Infinity") : float_repr(value);
+    return std::isnan(value)   ? "NaN"
+           : std::isinf(value) ? (value < 0 ? "-Infinity" : "Infinity")
+                               : float_repr(value);
   }
 
   void new_line(int depth) {
@@ -261,8 +267,9 @@ class JsonWriter {
       return;
     }
     if (style_.sort_keys) {
-      std::stable_sort(
-          pairs.begin(), pairs.end(), [](const Pair& a, const Pair& b) { return compare(a.key, b.key) < 0; });
+      std::stable_sort(pairs.begin(), pairs.end(), [](const Pair& a, const Pair& b) {
+        return compare(a.key, b.key) < 0;
+      });
     }
     out.push_back('{');
     for (size_t i = 0; i < pairs.size(); ++i) {

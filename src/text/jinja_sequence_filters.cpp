@@ -23,7 +23,8 @@ Value path(In interpreter, Val value, const Value* attribute) {
   }
   Value out = value;
   for (const std::string& part : split_by(attribute->text(), ".", -1, false)) {
-    const bool number = !part.empty() && part.size() < 10 && part.find_first_not_of("0123456789") == std::string::npos;
+    const bool number = !part.empty() && part.size() < 10 &&
+                        part.find_first_not_of("0123456789") == std::string::npos;
     out = interpreter.item(out, number ? Value::integer(std::stol(part)) : Value::string(part));
   }
   return out;
@@ -33,7 +34,9 @@ Value folded(Val value, bool case_sensitive) {
   return !case_sensitive && value.is(Type::String) ? Value::string(lower(value.text())) : value;
 }
 
-Value length_filter(In, Val value, Args) { return Value::integer(length(value)); }
+Value length_filter(In, Val value, Args) {
+  return Value::integer(length(value));
+}
 
 Value first(In, Val value, Args) {
   const Values items = iterate(value);
@@ -45,7 +48,9 @@ Value last(In, Val value, Args) {
   return items.empty() ? Value::undefined("the last item of nothing") : items.back();
 }
 
-Value list_filter(In, Val value, Args) { return Value::list(iterate(value)); }
+Value list_filter(In, Val value, Args) {
+  return Value::list(iterate(value));
+}
 
 Value join(In interpreter, Val value, Args arguments) {
   const Bound args("join", arguments, {"d", "attribute"});
@@ -76,15 +81,21 @@ Value extreme(In interpreter, Val value, Args arguments, int sign) {
     return Value::undefined("the extreme of nothing");
   }
   size_t best = 0;
-  const auto key = [&](size_t i) { return folded(path(interpreter, items[i], args[1]), args.boolean(0, false)); };
+  const auto key = [&](size_t i) {
+    return folded(path(interpreter, items[i], args[1]), args.boolean(0, false));
+  };
   for (size_t i = 1; i < items.size(); ++i) {
     best = compare(key(i), key(best)) * sign > 0 ? i : best;
   }
   return items[best];
 }
 
-Value min_filter(In i, Val v, Args a) { return extreme(i, v, a, -1); }
-Value max_filter(In i, Val v, Args a) { return extreme(i, v, a, 1); }
+Value min_filter(In i, Val v, Args a) {
+  return extreme(i, v, a, -1);
+}
+Value max_filter(In i, Val v, Args a) {
+  return extreme(i, v, a, 1);
+}
 
 struct Keyed {
   Values keys;
@@ -101,7 +112,8 @@ int compare_keys(const Keyed& a, const Keyed& b) {
   return 0;
 }
 
-/// Merge sort: unlike std::stable_sort it stays within its bounds when the order is none (NaN) or comparing throws.
+/// Merge sort: unlike std::stable_sort it stays within its bounds when the order is none (NaN) or
+/// comparing throws.
 void sort_keyed(std::vector<Keyed>& items, bool reverse) {
   std::vector<Keyed> other(items.size());
   for (size_t width = 1; width < items.size(); width *= 2) {
@@ -112,8 +124,9 @@ void sort_keyed(std::vector<Keyed>& items, bool reverse) {
       size_t right = middle;
       for (size_t out = begin; out < end; ++out) {
         const bool take_right =
-            left == middle || (right < end && (reverse ? compare_keys(items[right], items[left]) > 0
-                                                       : compare_keys(items[right], items[left]) < 0));
+            left == middle ||
+            (right < end && (reverse ? compare_keys(items[right], items[left]) > 0
+                                     : compare_keys(items[right], items[left]) < 0));
         other[out] = std::move(items[take_right ? right++ : left++]);
       }
     }
@@ -180,7 +193,8 @@ Value items_filter(In, Val value, Args) {
 /// What is left of a filter's arguments behind the first `skip`.
 Arguments rest(Args arguments, size_t skip) {
   Arguments out;
-  out.positional.assign(arguments.positional.begin() + static_cast<ptrdiff_t>(std::min(skip, arguments.positional.size())),
+  out.positional.assign(arguments.positional.begin() +
+                            static_cast<ptrdiff_t>(std::min(skip, arguments.positional.size())),
                         arguments.positional.end());
   out.named = arguments.named;
   return out;
@@ -205,10 +219,18 @@ Value chosen(In interpreter, Val value, Args arguments, bool by_attribute, bool 
   return Value::list(std::move(out), Type::Iterator);
 }
 
-Value select(In i, Val v, Args a) { return chosen(i, v, a, false, true); }
-Value reject(In i, Val v, Args a) { return chosen(i, v, a, false, false); }
-Value selectattr(In i, Val v, Args a) { return chosen(i, v, a, true, true); }
-Value rejectattr(In i, Val v, Args a) { return chosen(i, v, a, true, false); }
+Value select(In i, Val v, Args a) {
+  return chosen(i, v, a, false, true);
+}
+Value reject(In i, Val v, Args a) {
+  return chosen(i, v, a, false, false);
+}
+Value selectattr(In i, Val v, Args a) {
+  return chosen(i, v, a, true, true);
+}
+Value rejectattr(In i, Val v, Args a) {
+  return chosen(i, v, a, true, false);
+}
 
 Value map(In interpreter, Val value, Args arguments) {
   Values out;
@@ -251,7 +273,8 @@ Value groupby(In interpreter, Val value, Args arguments) {
     for (; end < items.size() && equal(items[end].keys[0], items[i].keys[0]); ++end) {
       group.push_back(items[end].value.items()[1]);
     }
-    out.push_back(Value::list({items[i].value.items()[0], Value::list(std::move(group))}, Type::Tuple));
+    out.push_back(
+        Value::list({items[i].value.items()[0], Value::list(std::move(group))}, Type::Tuple));
     i = std::max(end, i + 1);
   }
   return Value::list(std::move(out));
@@ -312,7 +335,8 @@ Value slice(In, Val value, Args arguments) {
   size_t at = 0;
   for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
     const size_t size = each + (i < longer ? 1 : 0);
-    Values row(items.begin() + static_cast<ptrdiff_t>(at), items.begin() + static_cast<ptrdiff_t>(at + size));
+    Values row(items.begin() + static_cast<ptrdiff_t>(at),
+               items.begin() + static_cast<ptrdiff_t>(at + size));
     at += size;
     if (fills && longer > 0 && i >= longer) {
       row.push_back(*args[1]);
@@ -338,7 +362,8 @@ Value reverse(In interpreter, Val value, Args) {
 Value attr(In interpreter, Val value, Args arguments) {
   const Bound args("attr", arguments, {"name"});
   const std::string& name = string_of(args.need(0), "attr");
-  return value.is(Type::Dict) && !has_method(value, name) ? Value::undefined(name) : interpreter.attribute(value, name);
+  return value.is(Type::Dict) && !has_method(value, name) ? Value::undefined(name)
+                                                          : interpreter.attribute(value, name);
 }
 
 }  // namespace

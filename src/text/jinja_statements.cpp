@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "jinja_interpreter.h"
-
 #include <algorithm>
+
+#include "jinja_interpreter.h"
 
 namespace kamerton::text::jinja {
 
@@ -104,7 +104,8 @@ Interpreter::Flow Interpreter::execute(const Node& node, const FramePtr& frame) 
       write(to_str(evaluate(*node.children[0], frame)));
       return Flow::Next;
     case NodeKind::If:
-      return execute(evaluate(*node.children[0], frame).truthy() ? node.body : node.otherwise, frame);
+      return execute(evaluate(*node.children[0], frame).truthy() ? node.body : node.otherwise,
+                     frame);
     case NodeKind::For:
       return run_for(node, frame, iterate(evaluate(*node.children[1], frame)), 1);
     case NodeKind::Set:
@@ -139,7 +140,9 @@ Interpreter::Flow Interpreter::execute(const Node& node, const FramePtr& frame) 
   }
 }
 
-Interpreter::Flow Interpreter::run_for(const Node& node, const FramePtr& frame, const std::vector<Value>& items,
+Interpreter::Flow Interpreter::run_for(const Node& node,
+                                       const FramePtr& frame,
+                                       const std::vector<Value>& items,
                                        int64_t depth) {
   auto loop = std::make_shared<LoopData>();
   loop->depth = depth;
@@ -176,10 +179,12 @@ Interpreter::Flow Interpreter::run_for(const Node& node, const FramePtr& frame, 
   return flow;
 }
 
-Interpreter::Flow Interpreter::loop_body(const Node& node, const FramePtr& frame,
+Interpreter::Flow Interpreter::loop_body(const Node& node,
+                                         const FramePtr& frame,
                                          const std::shared_ptr<LoopData>& loop) {
   const Value handle = Value::loop(loop);
   for (; loop->index < loop->items.size(); ++loop->index) {
+    spend(3);
     auto scope = std::make_shared<Frame>(Frame{frame});
     assign(*node.children[0], loop->items[loop->index], scope);
     scope->set("loop", handle);
@@ -206,7 +211,8 @@ void Interpreter::run_with(const Node& node, const FramePtr& frame) {
   execute(node.body, scope);
 }
 
-/// The span starts where the root's output is: inside a macro, that is where the macro's output will go.
+/// The span starts where the root's output is: inside a macro, that is where the macro's output
+/// will go.
 void Interpreter::run_generation(const Node& node, const FramePtr& frame) {
   const std::string said = captured(node.body, std::make_shared<Frame>(Frame{frame}));
   spans_.emplace_back(root_.size(), root_.size() + said.size());
@@ -220,7 +226,9 @@ void Interpreter::define_macro(const Node& node, const FramePtr& frame) {
 Value Interpreter::make_macro(const Node& node, const std::string& name, const FramePtr& frame) {
   // The frame holds the macro, so the macro must not hold the frame.
   return Value::function(
-      name, [&node, name, weak = std::weak_ptr<Frame>(frame)](Interpreter& interpreter, Arguments& arguments) {
+      name,
+      [&node, name, weak = std::weak_ptr<Frame>(frame)](Interpreter& interpreter,
+                                                        Arguments& arguments) {
         const FramePtr outer = weak.lock();
         if (outer == nullptr) {
           fail("the macro '" + name + "' is called outside of the block that defines it");
@@ -230,7 +238,9 @@ Value Interpreter::make_macro(const Node& node, const std::string& name, const F
       {});
 }
 
-Value Interpreter::run_macro(const Node& node, const std::string& name, const FramePtr& outer,
+Value Interpreter::run_macro(const Node& node,
+                             const std::string& name,
+                             const FramePtr& outer,
                              Arguments& arguments) {
   const Depth depth(*this);
   auto scope = std::make_shared<Frame>(Frame{outer});
@@ -261,8 +271,9 @@ Value Interpreter::run_macro(const Node& node, const std::string& name, const Fr
   for (const Parameter& parameter : parameters) {
     const auto given = [&](const auto& variable) { return variable.first == parameter.name; };
     if (std::none_of(scope->variables.begin(), scope->variables.end(), given)) {
-      scope->set(parameter.name, parameter.otherwise != nullptr ? evaluate(*parameter.otherwise, scope)
-                                                                : Value::undefined(parameter.name));
+      scope->set(parameter.name,
+                 parameter.otherwise != nullptr ? evaluate(*parameter.otherwise, scope)
+                                                : Value::undefined(parameter.name));
     }
   }
   return text(captured(node.body, scope));
@@ -284,7 +295,8 @@ void Interpreter::assign(const Node& target, const Value& value, const FramePtr&
   if (target.kind == NodeKind::Attribute) {
     const Value space = evaluate(*target.children[0], frame);
     if (!space.is(Type::Namespace)) {
-      fail("only a namespace's attributes can be set, not those of '" + target.children[0]->text + "'");
+      fail("only a namespace's attributes can be set, not those of '" + target.children[0]->text +
+           "'");
     }
     if (target.text.starts_with('_')) {
       fail("a namespace cannot hold a name that begins with '_': " + target.text);

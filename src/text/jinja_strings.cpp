@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "jinja_strings.h"
 
-#include <utf8proc.h>
-
 #include <algorithm>
+
+#include <utf8proc.h>
 
 #include "jinja_interpreter.h"
 #include "unicode.h"
@@ -11,7 +11,9 @@
 namespace kamerton::text::jinja {
 namespace {
 
-uint16_t flags_of(char32_t c) { return char_flags(c); }
+uint16_t flags_of(char32_t c) {
+  return char_flags(c);
+}
 
 /// The few characters whose capital is longer than one character, as far as text in use has them.
 void append_upper(std::string& out, uint32_t c) {
@@ -39,7 +41,9 @@ bool all_chars(std::string_view text, Test test) {
   return !chars.empty() && std::all_of(chars.begin(), chars.end(), test);
 }
 
-bool is_space_at(std::string_view text, size_t i) { return (char_flags(char_at(text, i)) & kSpace) != 0; }
+bool is_space_at(std::string_view text, size_t i) {
+  return (char_flags(char_at(text, i)) & kSpace) != 0;
+}
 
 }  // namespace
 
@@ -104,14 +108,18 @@ bool is_blank(std::string_view text) {
 
 bool is_upper(std::string_view text) {
   const std::u32string chars = to_chars(text);
-  return std::any_of(chars.begin(), chars.end(), [](char32_t c) { return (flags_of(c) & kUpper) != 0; }) &&
-         std::none_of(chars.begin(), chars.end(), [](char32_t c) { return (flags_of(c) & kLower) != 0; });
+  return std::any_of(
+             chars.begin(), chars.end(), [](char32_t c) { return (flags_of(c) & kUpper) != 0; }) &&
+         std::none_of(
+             chars.begin(), chars.end(), [](char32_t c) { return (flags_of(c) & kLower) != 0; });
 }
 
 bool is_lower(std::string_view text) {
   const std::u32string chars = to_chars(text);
-  return std::any_of(chars.begin(), chars.end(), [](char32_t c) { return (flags_of(c) & kLower) != 0; }) &&
-         std::none_of(chars.begin(), chars.end(), [](char32_t c) { return (flags_of(c) & kUpper) != 0; });
+  return std::any_of(
+             chars.begin(), chars.end(), [](char32_t c) { return (flags_of(c) & kLower) != 0; }) &&
+         std::none_of(
+             chars.begin(), chars.end(), [](char32_t c) { return (flags_of(c) & kUpper) != 0; });
 }
 
 namespace {
@@ -130,7 +138,9 @@ std::string stripped(std::string_view text, bool left, bool right, Test test) {
 }
 
 /// Python's str.strip also takes the separators U+001C to U+001F.
-bool python_space(uint32_t c) { return (char_flags(c) & kSpace) != 0 || (c >= 0x1C && c <= 0x1F); }
+bool python_space(uint32_t c) {
+  return (char_flags(c) & kSpace) != 0 || (c >= 0x1C && c <= 0x1F);
+}
 
 }  // namespace
 
@@ -141,7 +151,9 @@ std::string strip_blanks(std::string_view text, bool left, bool right) {
 std::string strip_chars(std::string_view text, std::string_view chars, bool left, bool right) {
   const std::u32string set = to_chars(chars);
   spend(static_cast<int64_t>(set.size() / 16));
-  return stripped(text, left, right, [&](uint32_t c) { return set.find(static_cast<char32_t>(c)) != std::u32string::npos; });
+  return stripped(text, left, right, [&](uint32_t c) {
+    return set.find(static_cast<char32_t>(c)) != std::u32string::npos;
+  });
 }
 
 std::vector<std::string> split_blanks(std::string_view text, int64_t most, bool from_right) {
@@ -164,7 +176,8 @@ std::vector<std::string> split_blanks(std::string_view text, int64_t most, bool 
     const size_t cut = from_right ? words.size() - limit : limit;
     const auto rest = from_right ? std::pair(words.front().first, words[cut - 1].second)
                                  : std::pair(words[cut].first, text.size());
-    const std::string whole = stripped(text.substr(rest.first, rest.second - rest.first), from_right, false, python_space);
+    const std::string whole = stripped(
+        text.substr(rest.first, rest.second - rest.first), from_right, false, python_space);
     from_right ? words.erase(words.begin(), words.begin() + static_cast<ptrdiff_t>(cut))
                : words.erase(words.begin() + static_cast<ptrdiff_t>(cut), words.end());
     for (const auto& [begin, end] : words) {
@@ -179,7 +192,10 @@ std::vector<std::string> split_blanks(std::string_view text, int64_t most, bool 
   return out;
 }
 
-std::vector<std::string> split_by(std::string_view text, std::string_view separator, int64_t most, bool from_right) {
+std::vector<std::string> split_by(std::string_view text,
+                                  std::string_view separator,
+                                  int64_t most,
+                                  bool from_right) {
   charge_search(text, separator);
   std::vector<std::string> out;
   int64_t left = most < 0 ? INT64_MAX : most;
@@ -198,7 +214,8 @@ std::vector<std::string> split_by(std::string_view text, std::string_view separa
     return out;
   }
   size_t begin = 0;
-  for (size_t at = text.find(separator); at != std::string_view::npos && left > 0; at = text.find(separator, begin)) {
+  for (size_t at = text.find(separator); at != std::string_view::npos && left > 0;
+       at = text.find(separator, begin)) {
     out.emplace_back(text.substr(begin, at - begin));
     begin = at + separator.size();
     --left;
@@ -213,7 +230,8 @@ std::vector<std::string> split_lines(std::string_view text, bool keep_ends) {
   for (size_t i = 0; i < text.size();) {
     const size_t at = i;
     const uint32_t c = next_char(text, i);
-    const bool ends = (c >= 0x0A && c <= 0x0D) || (c >= 0x1C && c <= 0x1E) || c == 0x85 || c == 0x2028 || c == 0x2029;
+    const bool ends = (c >= 0x0A && c <= 0x0D) || (c >= 0x1C && c <= 0x1E) || c == 0x85 ||
+                      c == 0x2028 || c == 0x2029;
     if (!ends) {
       continue;
     }
@@ -238,13 +256,17 @@ int64_t count_of(std::string_view text, std::string_view wanted) {
   }
   charge_search(text, wanted);
   int64_t count = 0;
-  for (size_t at = text.find(wanted); at != std::string_view::npos; at = text.find(wanted, at + wanted.size())) {
+  for (size_t at = text.find(wanted); at != std::string_view::npos;
+       at = text.find(wanted, at + wanted.size())) {
     ++count;
   }
   return count;
 }
 
-std::string replaced(std::string_view text, std::string_view from, std::string_view to, int64_t most,
+std::string replaced(std::string_view text,
+                     std::string_view from,
+                     std::string_view to,
+                     int64_t most,
                      const Interpreter& interpreter) {
   charge_search(text, from);
   int64_t left = most < 0 ? INT64_MAX : most;
@@ -264,7 +286,8 @@ std::string replaced(std::string_view text, std::string_view from, std::string_v
     return out;
   }
   size_t begin = 0;
-  for (size_t at = text.find(from); at != std::string_view::npos && left > 0; at = text.find(from, begin)) {
+  for (size_t at = text.find(from); at != std::string_view::npos && left > 0;
+       at = text.find(from, begin)) {
     put(text.substr(begin, at - begin));
     put(to);
     begin = at + from.size();
@@ -274,7 +297,10 @@ std::string replaced(std::string_view text, std::string_view from, std::string_v
   return out;
 }
 
-std::string pad(std::string_view text, int64_t width, std::string_view fill, char align,
+std::string pad(std::string_view text,
+                int64_t width,
+                std::string_view fill,
+                char align,
                 const Interpreter& interpreter) {
   if (to_chars(fill).size() != 1) {
     fail("a fill must be one character");
@@ -284,7 +310,9 @@ std::string pad(std::string_view text, int64_t width, std::string_view fill, cha
     return std::string(text);
   }
   interpreter.check_size(static_cast<size_t>(missing) * fill.size() + text.size());
-  const int64_t left = align == '<' ? 0 : align == '>' ? missing : missing / 2 + (missing & width & 1);
+  const int64_t left = align == '<'   ? 0
+                       : align == '>' ? missing
+                                      : missing / 2 + (missing & width & 1);
   std::string out;
   for (int64_t i = 0; i < left; ++i) {
     out += fill;

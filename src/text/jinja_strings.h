@@ -29,14 +29,23 @@ std::string strip_blanks(std::string_view text, bool left, bool right);
 std::string strip_chars(std::string_view text, std::string_view chars, bool left, bool right);
 /// At most `most` cuts, all where it is negative.
 std::vector<std::string> split_blanks(std::string_view text, int64_t most, bool from_right);
-std::vector<std::string> split_by(std::string_view text, std::string_view separator, int64_t most, bool from_right);
+std::vector<std::string> split_by(std::string_view text,
+                                  std::string_view separator,
+                                  int64_t most,
+                                  bool from_right);
 std::vector<std::string> split_lines(std::string_view text, bool keep_ends);
 
 int64_t count_of(std::string_view text, std::string_view wanted);
-std::string replaced(std::string_view text, std::string_view from, std::string_view to, int64_t most,
+std::string replaced(std::string_view text,
+                     std::string_view from,
+                     std::string_view to,
+                     int64_t most,
                      const Interpreter& interpreter);
 /// align: < ^ >
-std::string pad(std::string_view text, int64_t width, std::string_view fill, char align,
+std::string pad(std::string_view text,
+                int64_t width,
+                std::string_view fill,
+                char align,
                 const Interpreter& interpreter);
 /// Counts the work of a search against the template's limits.
 void charge_search(std::string_view text, std::string_view wanted);

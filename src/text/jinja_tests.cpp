@@ -10,7 +10,9 @@ namespace {
 
 using Tests = std::unordered_map<std::string_view, TestFunction>;
 
-void no_arguments(Arguments& arguments) { const Bound args("the test", arguments, {}); }
+void no_arguments(Arguments& arguments) {
+  const Bound args("the test", arguments, {});
+}
 
 template <bool (*Ask)(const Value&)>
 bool plain(Interpreter&, const Value& value, Arguments& arguments) {
@@ -18,28 +20,59 @@ bool plain(Interpreter&, const Value& value, Arguments& arguments) {
   return Ask(value);
 }
 
-bool is_defined(const Value& v) { return !v.is(Type::Undefined); }
-bool is_undefined(const Value& v) { return v.is(Type::Undefined); }
-bool is_none(const Value& v) { return v.is(Type::None); }
-bool is_boolean(const Value& v) { return v.is(Type::Bool); }
-bool is_true(const Value& v) { return v.is(Type::Bool) && v.as_int() != 0; }
-bool is_false(const Value& v) { return v.is(Type::Bool) && v.as_int() == 0; }
-bool is_int(const Value& v) { return v.is(Type::Int); }
-bool is_float(const Value& v) { return v.is(Type::Float); }
-bool is_number(const Value& v) { return v.is_number(); }
-bool is_string(const Value& v) { return v.is(Type::String); }
-bool is_mapping(const Value& v) { return v.is(Type::Dict); }
-bool is_callable(const Value& v) { return v.is(Type::Function); }
-bool is_escaped(const Value& v) { return v.is_markup(); }
+bool is_defined(const Value& v) {
+  return !v.is(Type::Undefined);
+}
+bool is_undefined(const Value& v) {
+  return v.is(Type::Undefined);
+}
+bool is_none(const Value& v) {
+  return v.is(Type::None);
+}
+bool is_boolean(const Value& v) {
+  return v.is(Type::Bool);
+}
+bool is_true(const Value& v) {
+  return v.is(Type::Bool) && v.as_int() != 0;
+}
+bool is_false(const Value& v) {
+  return v.is(Type::Bool) && v.as_int() == 0;
+}
+bool is_int(const Value& v) {
+  return v.is(Type::Int);
+}
+bool is_float(const Value& v) {
+  return v.is(Type::Float);
+}
+bool is_number(const Value& v) {
+  return v.is_number();
+}
+bool is_string(const Value& v) {
+  return v.is(Type::String);
+}
+bool is_mapping(const Value& v) {
+  return v.is(Type::Dict);
+}
+bool is_callable(const Value& v) {
+  return v.is(Type::Function);
+}
+bool is_escaped(const Value& v) {
+  return v.is_markup();
+}
 bool is_iterable(const Value& v) {
-  return v.is_list_like() || v.is(Type::String) || v.is(Type::Dict) || v.is(Type::Undefined) || v.is(Type::Loop);
+  return v.is_list_like() || v.is(Type::String) || v.is(Type::Dict) || v.is(Type::Undefined) ||
+         v.is(Type::Loop);
 }
 bool is_sequence(const Value& v) {
   return v.is(Type::String) || v.is(Type::Dict) || v.is(Type::Undefined) ||
          ((v.is(Type::List) || v.is(Type::Tuple)) && v.list_data().view == nullptr);
 }
-bool is_lower_text(const Value& v) { return is_lower(to_str(v)); }
-bool is_upper_text(const Value& v) { return is_upper(to_str(v)); }
+bool is_lower_text(const Value& v) {
+  return is_lower(to_str(v));
+}
+bool is_upper_text(const Value& v) {
+  return is_upper(to_str(v));
+}
 
 bool remains(Interpreter& interpreter, const Value& value, Integer divisor, Integer wanted) {
   return equal(operate(interpreter, "%", value, Value::integer(divisor)), Value::integer(wanted));
@@ -51,13 +84,27 @@ bool against(Interpreter&, const Value& value, Arguments& arguments) {
   return Ask(value, args.need(0));
 }
 
-bool is_equal(const Value& a, const Value& b) { return equal(a, b); }
-bool is_unequal(const Value& a, const Value& b) { return !equal(a, b); }
-bool is_less(const Value& a, const Value& b) { return compare(a, b) < 0; }
-bool is_at_most(const Value& a, const Value& b) { return compare(a, b) <= 0; }
-bool is_greater(const Value& a, const Value& b) { return compare(a, b) > 0; }
-bool is_at_least(const Value& a, const Value& b) { return compare(a, b) >= 0; }
-bool is_in(const Value& a, const Value& b) { return contains(b, a); }
+bool is_equal(const Value& a, const Value& b) {
+  return equal(a, b);
+}
+bool is_unequal(const Value& a, const Value& b) {
+  return !equal(a, b);
+}
+bool is_less(const Value& a, const Value& b) {
+  return compare(a, b) < 0;
+}
+bool is_at_most(const Value& a, const Value& b) {
+  return compare(a, b) <= 0;
+}
+bool is_greater(const Value& a, const Value& b) {
+  return compare(a, b) > 0;
+}
+bool is_at_least(const Value& a, const Value& b) {
+  return compare(a, b) >= 0;
+}
+bool is_in(const Value& a, const Value& b) {
+  return contains(b, a);
+}
 bool is_same(const Value& a, const Value& b) {
   const bool small = a.is(Type::None) || a.is(Type::Bool) || a.is(Type::Int);
   return a.type() == b.type() && (small ? equal(a, b) : a.identity() == b.identity());
@@ -76,20 +123,41 @@ void add_comparisons(Tests& t) {
     const Bound args("divisibleby", a, {"num"});
     return equal(operate(i, "%", v, args.need(0)), Value::integer(0));
   };
-  t["odd"] = [](Interpreter& i, const Value& v, Arguments& a) { no_arguments(a); return remains(i, v, 2, 1); };
-  t["even"] = [](Interpreter& i, const Value& v, Arguments& a) { no_arguments(a); return remains(i, v, 2, 0); };
-  t["filter"] = [](Interpreter&, const Value& v, Arguments&) { return find_filter(to_str(v)) != nullptr; };
-  t["test"] = [](Interpreter&, const Value& v, Arguments&) { return find_test(to_str(v)) != nullptr; };
+  t["odd"] = [](Interpreter& i, const Value& v, Arguments& a) {
+    no_arguments(a);
+    return remains(i, v, 2, 1);
+  };
+  t["even"] = [](Interpreter& i, const Value& v, Arguments& a) {
+    no_arguments(a);
+    return remains(i, v, 2, 0);
+  };
+  t["filter"] = [](Interpreter&, const Value& v, Arguments&) {
+    return find_filter(to_str(v)) != nullptr;
+  };
+  t["test"] = [](Interpreter&, const Value& v, Arguments&) {
+    return find_test(to_str(v)) != nullptr;
+  };
 }
 
 const Tests& tests() {
   static const Tests table = [] {
-    Tests t{{"defined", plain<is_defined>},   {"undefined", plain<is_undefined>}, {"none", plain<is_none>},
-            {"boolean", plain<is_boolean>},   {"true", plain<is_true>},           {"false", plain<is_false>},
-            {"integer", plain<is_int>},       {"float", plain<is_float>},         {"number", plain<is_number>},
-            {"string", plain<is_string>},     {"mapping", plain<is_mapping>},     {"callable", plain<is_callable>},
-            {"escaped", plain<is_escaped>},   {"iterable", plain<is_iterable>},   {"sequence", plain<is_sequence>},
-            {"lower", plain<is_lower_text>},  {"upper", plain<is_upper_text>}};
+    Tests t{{"defined", plain<is_defined>},
+            {"undefined", plain<is_undefined>},
+            {"none", plain<is_none>},
+            {"boolean", plain<is_boolean>},
+            {"true", plain<is_true>},
+            {"false", plain<is_false>},
+            {"integer", plain<is_int>},
+            {"float", plain<is_float>},
+            {"number", plain<is_number>},
+            {"string", plain<is_string>},
+            {"mapping", plain<is_mapping>},
+            {"callable", plain<is_callable>},
+            {"escaped", plain<is_escaped>},
+            {"iterable", plain<is_iterable>},
+            {"sequence", plain<is_sequence>},
+            {"lower", plain<is_lower_text>},
+            {"upper", plain<is_upper_text>}};
     add_comparisons(t);
     return t;
   }();
@@ -148,9 +216,11 @@ Value make_dict(Arguments& arguments, Type type) {
 Value make_joiner(Interpreter&, Arguments& arguments) {
   const Bound args("joiner", arguments, {"sep"});
   const auto used = std::make_shared<bool>(false);
-  return Value::function("joiner", [used, separator = args.string(0, ", ")](Interpreter&, Arguments&) {
-    return Value::string(std::exchange(*used, true) ? separator : "");
-  }, {});
+  return Value::function("joiner",
+                         [used, separator = args.string(0, ", ")](Interpreter&, Arguments&) {
+                           return Value::string(std::exchange(*used, true) ? separator : "");
+                         },
+                         {});
 }
 
 Value raise_exception(Interpreter&, Arguments& arguments) {
@@ -178,8 +248,13 @@ Value find_global(const std::string& name) {
          const Bound args("strftime_now", a, {"format"});
          return Value::string(interpreter.now(string_of(args.need(0), "strftime_now")));
        }},
-      {"cycler", [](Interpreter&, Arguments&) -> Value { fail("cycler is not supported in chat templates"); }},
-      {"lipsum", [](Interpreter&, Arguments&) -> Value { fail("lipsum makes random text; chat templates cannot use it"); }}};
+      {"cycler",
+       [](Interpreter&, Arguments&) -> Value {
+         fail("cycler is not supported in chat templates");
+       }},
+      {"lipsum", [](Interpreter&, Arguments&) -> Value {
+         fail("lipsum makes random text; chat templates cannot use it");
+       }}};
   const auto found = table.find(name);
   return found == table.end() ? Value() : Value::function(name, found->second, {});
 }

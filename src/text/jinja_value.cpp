@@ -2,16 +2,19 @@
 #include "jinja_value.h"
 
 #include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 #include "kamerton/core/error.h"
+
 #include "unicode.h"
 
 namespace kamerton::text::jinja {
 
 void fail(const std::string& what) {
-  throw core::Error(core::ErrorKind::Data,
-                    {.where = "text.chat_template", .what = what, .got = "", .allowed = "", .hint = ""});
+  throw core::Error(
+      core::ErrorKind::Data,
+      {.where = "text.chat_template", .what = what, .got = "", .allowed = "", .hint = ""});
 }
 
 namespace {
@@ -31,8 +34,12 @@ void note_child(Data& data, const Value& child) {
 
 }  // namespace
 
-Fuel::Fuel(int64_t steps) : before_(fuel_left) { fuel_left = steps; }
-Fuel::~Fuel() { fuel_left = before_; }
+Fuel::Fuel(int64_t steps) : before_(fuel_left) {
+  fuel_left = steps;
+}
+Fuel::~Fuel() {
+  fuel_left = before_;
+}
 
 void spend(int64_t steps) {
   fuel_left -= steps;
@@ -42,23 +49,23 @@ void spend(int64_t steps) {
 }
 
 int Value::depth() const {
-  return is_list_like()              ? list_->depth
-         : type_ == Type::Dict     ? dict_->depth
-         : type_ == Type::Function ? function_->depth
-         : type_ == Type::Loop     ? loop_->depth_of_items
+  return is_list_like()            ? list_data().depth
+         : type_ == Type::Dict     ? dict_data().depth
+         : type_ == Type::Function ? function_data().depth
+         : type_ == Type::Loop     ? loop_data().depth_of_items
                                    : 0;
 }
 
 bool Value::holds_namespace() const {
-  return type_ == Type::Namespace || (is_list_like() && list_->holds_namespace) ||
-         (type_ == Type::Dict && dict_->holds_namespace) ||
-         (type_ == Type::Function && function_->holds_namespace) ||
-         (type_ == Type::Loop && loop_->holds_namespace);
+  return type_ == Type::Namespace || (is_list_like() && list_data().holds_namespace) ||
+         (type_ == Type::Dict && dict_data().holds_namespace) ||
+         (type_ == Type::Function && function_data().holds_namespace) ||
+         (type_ == Type::Loop && loop_data().holds_namespace);
 }
 
 Value Value::undefined(std::string name) {
   Value v;
-  v.text_ = std::make_shared<const std::string>(std::move(name));
+  v.data_ = std::make_shared<std::string>(std::move(name));
   return v;
 }
 
@@ -92,7 +99,7 @@ Value Value::real(double value) {
 Value Value::string(std::string value) {
   Value v;
   v.type_ = Type::String;
-  v.text_ = std::make_shared<const std::string>(std::move(value));
+  v.data_ = std::make_shared<std::string>(std::move(value));
   return v;
 }
 
@@ -105,55 +112,59 @@ Value Value::markup(std::string value) {
 Value Value::list(std::vector<Value> items, Type type) {
   Value v;
   v.type_ = type;
-  v.list_ = std::make_shared<ListData>();
-  v.list_->items = std::move(items);
-  for (const Value& item : v.list_->items) {
-    note_child(*v.list_, item);
+  auto data = std::make_shared<ListData>();
+  data->items = std::move(items);
+  for (const Value& item : data->items) {
+    note_child(*data, item);
   }
-  spend(static_cast<int64_t>(v.list_->items.size()));
+  spend(static_cast<int64_t>(data->items.size()));
+  v.data_ = std::move(data);
   return v;
 }
 
 Value Value::view(std::vector<Value> items, const char* name) {
   Value v = list(std::move(items));
-  v.list_->view = name;
+  v.data<ListData>()->view = name;
   return v;
 }
 
 Value Value::dict(DictData items, Type type) {
   Value v;
   v.type_ = type;
-  v.dict_ = std::make_shared<DictData>(std::move(items));
-  for (const Pair& pair : v.dict_->items) {
-    note_child(*v.dict_, pair.value);
+  auto data = std::make_shared<DictData>(std::move(items));
+  for (const Pair& pair : data->items) {
+    note_child(*data, pair.value);
   }
-  spend(static_cast<int64_t>(v.dict_->items.size()));
+  spend(static_cast<int64_t>(data->items.size()));
+  v.data_ = std::move(data);
   return v;
 }
 
-Value Value::function(std::string name, std::function<Value(Interpreter&, Arguments&)> call,
+Value Value::function(std::string name,
+                      std::function<Value(Interpreter&, Arguments&)> call,
                       const std::vector<Value>& bound) {
   Value v;
   v.type_ = Type::Function;
-  v.function_ = std::make_shared<FunctionData>(FunctionData{std::move(name), std::move(call)});
+  auto data = std::make_shared<FunctionData>(FunctionData{std::move(name), std::move(call)});
   for (const Value& value : bound) {
-    note_child(*v.function_, value);
+    note_child(*data, value);
   }
+  v.data_ = std::move(data);
   return v;
 }
 
 Value Value::loop(std::shared_ptr<LoopData> loop) {
   Value v;
   v.type_ = Type::Loop;
-  v.loop_ = std::move(loop);
-  v.loop_->depth_of_items = 1;
-  for (const Value& item : v.loop_->items) {
-    v.loop_->depth_of_items = std::max(v.loop_->depth_of_items, item.depth() + 1);
-    v.loop_->holds_namespace = v.loop_->holds_namespace || item.holds_namespace();
+  loop->depth_of_items = 1;
+  for (const Value& item : loop->items) {
+    loop->depth_of_items = std::max(loop->depth_of_items, item.depth() + 1);
+    loop->holds_namespace = loop->holds_namespace || item.holds_namespace();
   }
-  if (v.loop_->depth_of_items > kMaxNesting) {
+  if (loop->depth_of_items > kMaxNesting) {
     fail("the template nests loops' items too deeply");
   }
+  v.data_ = std::move(loop);
   return v;
 }
 
@@ -189,14 +200,8 @@ Value Value::from_json(const core::Json& json) {
   }
 }
 
-const void* Value::identity() const {
-  return list_ ? static_cast<const void*>(list_.get())
-         : dict_ ? static_cast<const void*>(dict_.get())
-                 : static_cast<const void*>(text_.get());
-}
-
 const Value* Value::find(const Value& key) const {
-  for (const Pair& pair : dict_->items) {
+  for (const Pair& pair : dict_data().items) {
     if (equal(pair.key, key)) {
       return &pair.value;
     }
@@ -205,7 +210,7 @@ const Value* Value::find(const Value& key) const {
 }
 
 const Value* Value::find(std::string_view key) const {
-  for (const Pair& pair : dict_->items) {
+  for (const Pair& pair : dict_data().items) {
     if (pair.key.is(Type::String) && pair.key.text() == key) {
       return &pair.value;
     }
@@ -224,22 +229,35 @@ bool Value::truthy() const {
     case Type::Float:
       return double_ != 0;
     case Type::String:
-      return !text_->empty();
+      return !text().empty();
     case Type::List:
     case Type::Tuple:
-      return !list_->items.empty();
+      return !items().empty();
     case Type::Dict:
-      return !dict_->items.empty();
+      return !dict_data().items.empty();
     default:
       return true;  // an iterator is true even when nothing is left
   }
 }
 
-std::string undefined_name(const Value& value) { return value.text_ ? *value.text_ : "value"; }
+std::string undefined_name(const Value& value) {
+  return value.data_ ? value.text() : "value";
+}
 
 const char* type_name(const Value& value) {
-  constexpr const char* kNames[] = {"Undefined", "NoneType", "bool", "int", "float", "str", "list",
-                                    "tuple", "generator", "dict", "Namespace", "function", "LoopContext"};
+  constexpr const char* kNames[] = {"Undefined",
+                                    "NoneType",
+                                    "bool",
+                                    "int",
+                                    "float",
+                                    "str",
+                                    "list",
+                                    "tuple",
+                                    "generator",
+                                    "dict",
+                                    "Namespace",
+                                    "function",
+                                    "LoopContext"};
   return kNames[static_cast<int>(value.type())];
 }
 
@@ -275,7 +293,8 @@ bool equal_dicts(const Value& a, const Value& b) {
 bool equal(const Value& a, const Value& b) {
   spend(1);
   if (a.is_number() && b.is_number()) {
-    return a.is(Type::Float) || b.is(Type::Float) ? a.as_double() == b.as_double() : a.as_int() == b.as_int();
+    return a.is(Type::Float) || b.is(Type::Float) ? a.as_double() == b.as_double()
+                                                  : a.as_int() == b.as_int();
   }
   if (a.type() != b.type()) {
     return false;

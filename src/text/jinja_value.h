@@ -14,7 +14,8 @@
 
 namespace kamerton::text::jinja {
 
-using Integer = __int128;  // Python's integers have no end; this one has 38 digits, passing it is an error
+using Integer =
+    __int128;  // Python's integers have no end; this one has 38 digits, passing it is an error
 
 class Value;
 class Interpreter;
@@ -22,8 +23,8 @@ class Interpreter;
 /// Throws ErrorKind::Data.
 [[noreturn]] void fail(const std::string& what);
 
-/// Work that a rendering may still do on this thread; values built of shared parts can be exponentially large, so
-/// walking over them is counted too.
+/// Work that a rendering may still do on this thread; values built of shared parts can be
+/// exponentially large, so walking over them is counted too.
 class Fuel {
  public:
   explicit Fuel(int64_t steps);
@@ -37,7 +38,21 @@ class Fuel {
 /// Takes from this thread's fuel; fails when it is used up.
 void spend(int64_t steps);
 
-enum class Type { Undefined, None, Bool, Int, Float, String, List, Tuple, Iterator, Dict, Namespace, Function, Loop };
+enum class Type {
+  Undefined,
+  None,
+  Bool,
+  Int,
+  Float,
+  String,
+  List,
+  Tuple,
+  Iterator,
+  Dict,
+  Namespace,
+  Function,
+  Loop
+};
 
 struct ListData {
   std::vector<Value> items;
@@ -82,33 +97,39 @@ class Value {
   static Value view(std::vector<Value> items, const char* name);
   static Value dict(DictData items, Type type = Type::Dict);
   /// `bound`: the values that `call` holds.
-  static Value function(std::string name, std::function<Value(Interpreter&, Arguments&)> call,
+  static Value function(std::string name,
+                        std::function<Value(Interpreter&, Arguments&)> call,
                         const std::vector<Value>& bound);
   static Value loop(std::shared_ptr<LoopData> loop);
   static Value from_json(const core::Json& json);
 
   Type type() const { return type_; }
   bool is(Type type) const { return type_ == type; }
-  bool is_number() const { return type_ == Type::Int || type_ == Type::Float || type_ == Type::Bool; }
-  bool is_list_like() const { return type_ == Type::List || type_ == Type::Tuple || type_ == Type::Iterator; }
+  bool is_number() const {
+    return type_ == Type::Int || type_ == Type::Float || type_ == Type::Bool;
+  }
+  bool is_list_like() const {
+    return type_ == Type::List || type_ == Type::Tuple || type_ == Type::Iterator;
+  }
   bool is_markup() const { return markup_; }
 
   /// Int and Bool.
   Integer as_int() const { return int_; }
   /// Any number.
   double as_double() const { return type_ == Type::Float ? double_ : static_cast<double>(int_); }
-  const std::string& text() const { return *text_; }
-  const std::vector<Value>& items() const { return list_->items; }
-  const ListData& list_data() const { return *list_; }
-  DictData& dict_data() const { return *dict_; }
-  const FunctionData& function_data() const { return *function_; }
-  LoopData& loop_data() const { return *loop_; }
-  const void* identity() const;
+  const std::string& text() const { return *data<const std::string>(); }
+  const std::vector<Value>& items() const { return data<ListData>()->items; }
+  const ListData& list_data() const { return *data<ListData>(); }
+  DictData& dict_data() const { return *data<DictData>(); }
+  const FunctionData& function_data() const { return *data<FunctionData>(); }
+  LoopData& loop_data() const { return *data<LoopData>(); }
+  const void* identity() const { return data_.get(); }
   int depth() const;
-  /// Whether a namespace is in it; a namespace never holds such a value, so that values cannot form cycles.
+  /// Whether a namespace is in it; a namespace never holds such a value, so that values cannot form
+  /// cycles.
   bool holds_namespace() const;
 
-  const Value* find(const Value& key) const;             ///< in a Dict or Namespace
+  const Value* find(const Value& key) const;  ///< in a Dict or Namespace
   const Value* find(std::string_view key) const;
   bool truthy() const;
 
@@ -119,11 +140,13 @@ class Value {
     Integer int_ = 0;
     double double_;
   };
-  std::shared_ptr<const std::string> text_;  ///< of a String; the name of an Undefined
-  std::shared_ptr<ListData> list_;
-  std::shared_ptr<DictData> dict_;
-  std::shared_ptr<FunctionData> function_;
-  std::shared_ptr<LoopData> loop_;
+  /// std::string (String, Undefined's name), ListData, DictData, FunctionData, LoopData: as the
+  /// type says.
+  std::shared_ptr<void> data_;
+  template <class Data>
+  Data* data() const {
+    return static_cast<Data*>(data_.get());
+  }
   friend std::string undefined_name(const Value& value);
 };
 

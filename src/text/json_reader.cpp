@@ -3,6 +3,7 @@
 
 #include <fstream>
 #include <iterator>
+
 #include <nlohmann/json.hpp>
 
 #include "kamerton/core/error.h"
@@ -52,7 +53,11 @@ std::string read_text(const std::string& path) {
   std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   if (!file.is_open() || file.bad()) {
     throw core::Error(core::ErrorKind::Io,
-                      {.where = "text.tokenizer", .what = "cannot read " + path, .got = "", .allowed = "", .hint = ""});
+                      {.where = "text.tokenizer",
+                       .what = "cannot read " + path,
+                       .got = "",
+                       .allowed = "",
+                       .hint = ""});
   }
   return text;
 }

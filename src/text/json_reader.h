@@ -10,7 +10,9 @@
 namespace kamerton::text {
 
 /// Throws ErrorKind::Data: "[text.tokenizer] origin: what; got ...".
-[[noreturn]] void refuse(const std::string& origin, const std::string& what, const std::string& got = "");
+[[noreturn]] void refuse(const std::string& origin,
+                         const std::string& what,
+                         const std::string& got = "");
 
 bool flag(const core::Json& object, std::string_view key, bool otherwise);
 std::string word(const core::Json& object, std::string_view key, const std::string& otherwise);

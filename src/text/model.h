@@ -8,8 +8,9 @@
 #include <string_view>
 #include <vector>
 
-#include "aligned_text.h"
 #include "kamerton/core/json.h"
+
+#include "aligned_text.h"
 #include "vocabulary.h"
 
 namespace kamerton::text {
@@ -21,8 +22,11 @@ class Model {
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
-  /// Appends the ids of a word (never empty) and, where asked, the bytes of the word that each stands for.
-  virtual void tokenize(std::string_view word, std::vector<int32_t>& ids, std::vector<Span>* spans) const = 0;
+  /// Appends the ids of a word (never empty) and, where asked, the bytes of the word that each
+  /// stands for.
+  virtual void tokenize(std::string_view word,
+                        std::vector<int32_t>& ids,
+                        std::vector<Span>* spans) const = 0;
   const Vocabulary& vocab() const { return vocab_; }
 
  protected:
@@ -30,7 +34,9 @@ class Model {
 };
 
 /// `byte_level`: words come as plain bytes and mean the characters of the GPT-2 alphabet.
-std::unique_ptr<Model> make_model(const core::Json& json, bool byte_level, const std::string& origin);
+std::unique_ptr<Model> make_model(const core::Json& json,
+                                  bool byte_level,
+                                  const std::string& origin);
 std::unique_ptr<Model> make_bpe(const core::Json& json, bool byte_level, const std::string& origin);
 std::unique_ptr<Model> make_unigram(const core::Json& json, const std::string& origin);
 std::unique_ptr<Model> make_wordpiece(const core::Json& json, const std::string& origin);

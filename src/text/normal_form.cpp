@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "normal_form.h"
 
-#include <utf8proc.h>
-
 #include <algorithm>
 #include <array>
+
+#include <utf8proc.h>
 
 namespace kamerton::text {
 namespace {
@@ -25,10 +25,11 @@ int combining_class(uint32_t c) {
 
 /// The character that a and b compose to, or 0.
 uint32_t composed(uint32_t a, uint32_t b) {
-  std::array<utf8proc_int32_t, 3> pair{static_cast<utf8proc_int32_t>(a),
-                                       static_cast<utf8proc_int32_t>(b), 0};
+  std::array<utf8proc_int32_t, 3> pair{
+      static_cast<utf8proc_int32_t>(a), static_cast<utf8proc_int32_t>(b), 0};
   const auto options = static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE);
-  return utf8proc_normalize_utf32(pair.data(), 2, options) == 1 ? static_cast<uint32_t>(pair[0]) : 0;
+  return utf8proc_normalize_utf32(pair.data(), 2, options) == 1 ? static_cast<uint32_t>(pair[0])
+                                                                : 0;
 }
 
 std::u32string decomposed(uint32_t c, bool compatible) {
@@ -60,7 +61,8 @@ bool is_inert(uint32_t c, Forms forms) {
   }
   const bool hangul = c >= 0xAC00 && c <= 0xD7A3;
   if (!forms.compose) {
-    return !hangul && decomposed(c, forms.compatible) == std::u32string(1, static_cast<char32_t>(c));
+    return !hangul &&
+           decomposed(c, forms.compatible) == std::u32string(1, static_cast<char32_t>(c));
   }
   if ((c >= 0x1160 && c <= 0x11FF) ||
       (utf8proc_get_property(static_cast<utf8proc_int32_t>(c))->comb_index != UINT16_MAX &&
@@ -160,8 +162,8 @@ void normalize(AlignedText& text, NormalForm form) {
   const std::string& s = text.text;
   AlignedText out;
   out.tracked = text.tracked;
-  size_t copied = 0;        // s[0, copied) is in `out`
-  size_t last_inert = 0;    // start of the inert character before i, or i
+  size_t copied = 0;      // s[0, copied) is in `out`
+  size_t last_inert = 0;  // start of the inert character before i, or i
   std::vector<NewChar> chars;
   for (size_t i = 0; i < s.size();) {
     size_t after = i;
@@ -176,7 +178,8 @@ void normalize(AlignedText& text, NormalForm form) {
     }
     const size_t begin = std::max(last_inert, copied);
     out.copy(text, copied, begin);
-    auto ordered = decompose_ordered(std::string_view(s).substr(begin, end - begin), forms.compatible);
+    auto ordered =
+        decompose_ordered(std::string_view(s).substr(begin, end - begin), forms.compatible);
     if (forms.compose) {
       compose(ordered);
     }

@@ -9,7 +9,8 @@
 namespace kamerton::text {
 namespace {
 
-/// Rewrites the text character by character: change(c, out) appends what stands for c, nothing to drop it.
+/// Rewrites the text character by character: change(c, out) appends what stands for c, nothing to
+/// drop it.
 template <class Change>
 void map_chars(AlignedText& text, Change change) {
   const std::string& s = text.text;
@@ -131,9 +132,9 @@ void Normalizer::add(const core::Json& json, const std::string& origin, int dept
     return;
   }
   constexpr std::pair<std::string_view, NormalForm> kForms[] = {{"NFC", NormalForm::NFC},
-                                                               {"NFD", NormalForm::NFD},
-                                                               {"NFKC", NormalForm::NFKC},
-                                                               {"NFKD", NormalForm::NFKD}};
+                                                                {"NFD", NormalForm::NFD},
+                                                                {"NFKC", NormalForm::NFKC},
+                                                                {"NFKD", NormalForm::NFKD}};
   for (const auto& [name, form] : kForms) {
     if (type == name) {
       steps_.push_back({.kind = Kind::Form, .form = form});
@@ -141,7 +142,8 @@ void Normalizer::add(const core::Json& json, const std::string& origin, int dept
     }
   }
   if (type == "Prepend") {
-    steps_.push_back({.kind = Kind::Prepend, .content = core::json_string(json, "prepend", origin)});
+    steps_.push_back(
+        {.kind = Kind::Prepend, .content = core::json_string(json, "prepend", origin)});
   } else if (type == "Replace") {
     const core::Json* pattern = core::json_find(json, "pattern");
     steps_.push_back({.kind = Kind::Replace,
@@ -159,7 +161,8 @@ void Normalizer::add(const core::Json& json, const std::string& origin, int dept
     steps_.push_back({.kind = Kind::Nmt});
   } else if (type == "Precompiled") {
     auto map = Charsmap::from_base64(word(json, "precompiled_charsmap", ""), origin);
-    steps_.push_back({.kind = Kind::Charsmap, .charsmap = std::make_shared<Charsmap>(std::move(map))});
+    steps_.push_back(
+        {.kind = Kind::Charsmap, .charsmap = std::make_shared<Charsmap>(std::move(map))});
   } else if (type == "BertNormalizer") {
     const bool lower = flag(json, "lowercase", true);
     steps_.push_back({.kind = Kind::Bert,

@@ -6,8 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "aligned_text.h"
 #include "kamerton/core/json.h"
+
+#include "aligned_text.h"
 #include "normal_form.h"
 #include "pattern.h"
 

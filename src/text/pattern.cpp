@@ -2,6 +2,7 @@
 #include "pattern.h"
 
 #include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 #include "json_reader.h"
@@ -10,7 +11,8 @@ namespace kamerton::text {
 
 Pattern Pattern::from_json(const core::Json& json, const std::string& origin) {
   if (json.is_object()) {
-    if (const core::Json* literal = core::json_find(json, "String"); literal && literal->is_string()) {
+    if (const core::Json* literal = core::json_find(json, "String");
+        literal && literal->is_string()) {
       return of_string(literal->get<std::string>());
     }
     if (const core::Json* regex = core::json_find(json, "Regex"); regex && regex->is_string()) {
@@ -56,7 +58,8 @@ void Pattern::each_match(std::string_view s, const std::function<void(Span)>& vi
   if (literal_.empty()) {
     return;
   }
-  for (size_t i = s.find(literal_); i != std::string_view::npos; i = s.find(literal_, i + literal_.size())) {
+  for (size_t i = s.find(literal_); i != std::string_view::npos;
+       i = s.find(literal_, i + literal_.size())) {
     visit({static_cast<uint32_t>(i), static_cast<uint32_t>(i + literal_.size())});
   }
 }
@@ -130,7 +133,11 @@ void join(std::vector<Piece>& all, Behavior behavior) {
 
 }  // namespace
 
-void split(std::string_view s, Span range, const Pattern& pattern, Behavior behavior, bool invert,
+void split(std::string_view s,
+           Span range,
+           const Pattern& pattern,
+           Behavior behavior,
+           bool invert,
            std::vector<Span>& pieces) {
   const bool keeps_matches =
       behavior == Behavior::Isolated || (behavior == Behavior::Removed && invert);

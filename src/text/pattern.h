@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "kamerton/core/json.h"
+
 #include "expression.h"
 #include "scanner.h"
 
@@ -37,7 +38,11 @@ enum class Behavior { Removed, Isolated, MergedWithPrevious, MergedWithNext, Con
 Behavior behavior_from(const std::string& name, const std::string& origin);
 
 /// Appends the pieces of s[range]; empty ones are left out.
-void split(std::string_view s, Span range, const Pattern& pattern, Behavior behavior, bool invert,
+void split(std::string_view s,
+           Span range,
+           const Pattern& pattern,
+           Behavior behavior,
+           bool invert,
            std::vector<Span>& pieces);
 
 }  // namespace kamerton::text

@@ -82,12 +82,17 @@ void PostProcessor::add_template(const core::Json& json, const std::string& orig
       seen_text = true;
       continue;
     }
-    const core::Json* special = piece.is_object() ? core::json_find(piece, "SpecialToken") : nullptr;
-    const core::Json* entry =
-        special != nullptr && special->is_object() ? core::json_find(*tokens, word(*special, "id", "")) : nullptr;
-    const core::Json* ids = entry != nullptr && entry->is_object() ? core::json_find(*entry, "ids") : nullptr;
+    const core::Json* special =
+        piece.is_object() ? core::json_find(piece, "SpecialToken") : nullptr;
+    const core::Json* entry = special != nullptr && special->is_object()
+                                  ? core::json_find(*tokens, word(*special, "id", ""))
+                                  : nullptr;
+    const core::Json* ids =
+        entry != nullptr && entry->is_object() ? core::json_find(*entry, "ids") : nullptr;
     if (ids == nullptr || !ids->is_array()) {
-      refuse(origin, "TemplateProcessing names a token that special_tokens does not hold", piece.dump());
+      refuse(origin,
+             "TemplateProcessing names a token that special_tokens does not hold",
+             piece.dump());
     }
     for (const core::Json& id : *ids) {
       (seen_text ? after : front).push_back(id_from(id, origin));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The "post_processor" of a tokenizer.json, for single texts: tokens put around them, and offsets trimmed.
+// The "post_processor" of a tokenizer.json, for single texts: tokens put around them, and offsets
+// trimmed.
 #pragma once
 
 #include <cstdint>

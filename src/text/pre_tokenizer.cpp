@@ -2,6 +2,7 @@
 #include "pre_tokenizer.h"
 
 #include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 #include "json_reader.h"

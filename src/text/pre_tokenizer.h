@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The "pre_tokenizer" of a tokenizer.json: cuts a normalized text into the words that the model sees one by one.
+// The "pre_tokenizer" of a tokenizer.json: cuts a normalized text into the words that the model
+// sees one by one.
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "aligned_text.h"
 #include "kamerton/core/json.h"
+
+#include "aligned_text.h"
 #include "pattern.h"
 
 namespace kamerton::text {
@@ -22,7 +24,8 @@ class PreTokenizer {
   PreTokenizer() = default;
   PreTokenizer(const core::Json& json, const std::string& origin);
 
-  /// words.spans must cover the text (one span) on entry. `at_start`: the text begins where the whole input does.
+  /// words.spans must cover the text (one span) on entry. `at_start`: the text begins where the
+  /// whole input does.
   void apply(Words& words, bool at_start) const;
   /// The words are to be read as bytes of the GPT-2 alphabet.
   bool byte_level() const { return byte_level_; }

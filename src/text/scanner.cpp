@@ -20,7 +20,10 @@ class Walker {
       return End;
     }
     const uint16_t flags = char_flags(char_at(s_, i));
-    return (flags & kLetter) != 0 ? Letter : (flags & kNumber) != 0 ? Number : (flags & kSpace) != 0 ? Space : Other;
+    return (flags & kLetter) != 0   ? Letter
+           : (flags & kNumber) != 0 ? Number
+           : (flags & kSpace) != 0  ? Space
+                                    : Other;
   }
   size_t after(size_t i) const { return i + char_length(static_cast<unsigned char>(s_[i])); }
   char byte(size_t i) const { return i < s_.size() ? s_[i] : '\0'; }

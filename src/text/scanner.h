@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pre-tokenizer expressions of GPT-2, Llama 3 and Qwen2 as hand-written scanners (several times PCRE2's speed;
-// a test compares the two on random text).
+// The pre-tokenizer expressions of GPT-2, Llama 3 and Qwen2 as hand-written scanners (several times
+// PCRE2's speed; a test compares the two on random text).
 #pragma once
 
 #include <string_view>

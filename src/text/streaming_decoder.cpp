@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "kamerton/text/tokenizer.h"
+
 #include "tokenizer_impl.h"
 
 namespace kamerton::text {
@@ -38,18 +39,20 @@ std::string StreamingDecoder::push_window(int32_t id) {
   if (text.ends_with("\xEF\xBF\xBD")) {
     return "";  // perhaps the beginning of a character
   }
-  // A run of byte pieces that turns out malformed changes what it was before; what was shown stays shown.
+  // A run of byte pieces that turns out malformed changes what it was before; what was shown stays
+  // shown.
   const auto same = std::mismatch(shown_.begin(), shown_.end(), text.begin(), text.end()).second;
   auto from = static_cast<size_t>(same - text.begin());
-  while (from > 0 && from < text.size() && (static_cast<unsigned char>(text[from]) & 0xC0) == 0x80) {
+  while (from > 0 && from < text.size() &&
+         (static_cast<unsigned char>(text[from]) & 0xC0) == 0x80) {
     --from;
   }
   std::string out = text.substr(from);
   shown_ = std::move(text);
   if (window_.size() > kLongWindow && !out.empty()) {
     const std::vector<int32_t> last(1, id);
-    if (std::string context = tokenizer_.decode(last, skip_special_); !context.empty() &&
-        !context.ends_with("\xEF\xBF\xBD")) {
+    if (std::string context = tokenizer_.decode(last, skip_special_);
+        !context.empty() && !context.ends_with("\xEF\xBF\xBD")) {
       window_ = last;
       shown_ = std::move(context);
     }

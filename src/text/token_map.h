@@ -45,7 +45,8 @@ class TokenMap {
       if (slot.id < 0) {
         return -1;
       }
-      if (slot.size == token.size() && std::memcmp(bytes_.data() + slot.at, token.data(), token.size()) == 0) {
+      if (slot.size == token.size() &&
+          std::memcmp(bytes_.data() + slot.at, token.data(), token.size()) == 0) {
         return slot.id;
       }
     }

@@ -28,21 +28,29 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_to
   return impl_->decode(ids, skip_special_tokens);
 }
 
-int64_t Tokenizer::vocab_size() const { return impl_->size(); }
+int64_t Tokenizer::vocab_size() const {
+  return impl_->size();
+}
 
 std::optional<int32_t> Tokenizer::token_to_id(std::string_view token) const {
   const int32_t id = impl_->find(token);
   return id >= 0 ? std::optional<int32_t>(id) : std::nullopt;
 }
 
-std::string Tokenizer::id_to_token(int32_t id) const { return impl_->token(id); }
+std::string Tokenizer::id_to_token(int32_t id) const {
+  return impl_->token(id);
+}
 
-bool Tokenizer::is_special(int32_t id) const { return impl_->is_special(id); }
+bool Tokenizer::is_special(int32_t id) const {
+  return impl_->is_special(id);
+}
 
 const std::vector<std::pair<int32_t, std::string>>& Tokenizer::added_tokens() const {
   return impl_->added_list;
 }
 
-std::string Tokenizer::digest_text() const { return impl_->digest; }
+std::string Tokenizer::digest_text() const {
+  return impl_->digest;
+}
 
 }  // namespace kamerton::text

@@ -2,6 +2,7 @@
 #include "tokenizer_impl.h"
 
 #include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 #include "json_reader.h"
@@ -94,8 +95,10 @@ void TokenizerImpl::encode_words(Pass& pass, const Words& words) const {
     pass.spans.clear();
     model_->tokenize(word, pass.out.ids, &pass.spans);
     for (const Span piece : pass.spans) {
-      const size_t last = std::min<size_t>(span.begin + std::max(piece.end, piece.begin + 1), text.size()) - 1;
-      pass.out.offsets.emplace_back(words.text.align[span.begin + piece.begin].begin, words.text.align[last].end);
+      const size_t last =
+          std::min<size_t>(span.begin + std::max(piece.end, piece.begin + 1), text.size()) - 1;
+      pass.out.offsets.emplace_back(words.text.align[span.begin + piece.begin].begin,
+                                    words.text.align[last].end);
     }
   }
 }
@@ -121,7 +124,9 @@ void TokenizerImpl::encode_text(Pass& pass, std::string_view raw, uint32_t shift
   for (const Stretch& stretch : added_.split_normalized(text.text)) {
     const auto [begin, end] = stretch.span;
     if (stretch.token >= 0) {
-      const Span original = pass.offsets && end > begin ? Span{text.align[begin].begin, text.align[end - 1].end} : Span{};
+      const Span original = pass.offsets && end > begin
+                                ? Span{text.align[begin].begin, text.align[end - 1].end}
+                                : Span{};
       add_token(pass, added_.list()[static_cast<size_t>(stretch.token)], original);
       continue;
     }
@@ -132,7 +137,9 @@ void TokenizerImpl::encode_text(Pass& pass, std::string_view raw, uint32_t shift
   }
 }
 
-Encoding TokenizerImpl::encode(std::string_view given, bool add_special_tokens, bool with_offsets) const {
+Encoding TokenizerImpl::encode(std::string_view given,
+                               bool add_special_tokens,
+                               bool with_offsets) const {
   if (given.size() >= kMaxTextBytes / 2) {
     refuse("text", "a text must be smaller than 1 GiB", std::to_string(given.size()) + " bytes");
   }
@@ -189,7 +196,8 @@ void TokenizerImpl::trim_offsets(Encoding& encoding) const {
     const std::u32string token = to_chars(this->token(encoding.ids[first + i]));
     int64_t leading = 0;
     int64_t trailing = 0;
-    while (leading < static_cast<int64_t>(token.size()) && is_blank(token[static_cast<size_t>(leading)])) {
+    while (leading < static_cast<int64_t>(token.size()) &&
+           is_blank(token[static_cast<size_t>(leading)])) {
       ++leading;
     }
     while (trailing < static_cast<int64_t>(token.size()) &&
@@ -210,7 +218,8 @@ void TokenizerImpl::trim_offsets(Encoding& encoding) const {
 
 const std::string& TokenizerImpl::bytes_of(int32_t id) const {
   static const std::string none;
-  return id >= 0 && static_cast<size_t>(id) < bytes_.size() ? bytes_[static_cast<size_t>(id)] : none;
+  return id >= 0 && static_cast<size_t>(id) < bytes_.size() ? bytes_[static_cast<size_t>(id)]
+                                                            : none;
 }
 
 std::string TokenizerImpl::decode(std::span<const int32_t> ids, bool skip_special_tokens) const {

@@ -6,9 +6,10 @@
 #include <string_view>
 #include <vector>
 
+#include "kamerton/text/tokenizer.h"
+
 #include "added_tokens.h"
 #include "decoder.h"
-#include "kamerton/text/tokenizer.h"
 #include "model.h"
 #include "normalizer.h"
 #include "post_processor.h"

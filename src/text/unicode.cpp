@@ -50,8 +50,9 @@ uint16_t category_flags(uint32_t c) {
     case UTF8PROC_CATEGORY_CF:
     case UTF8PROC_CATEGORY_CS:
     case UTF8PROC_CATEGORY_CO:
-    case UTF8PROC_CATEGORY_CN:
       return kControl;
+    case UTF8PROC_CATEGORY_CN:
+      return kUnassigned;
     default:
       return 0;
   }
@@ -66,8 +67,9 @@ uint16_t compute_flags(uint32_t c) {
     flags |= kBertPunct;
   }
   // Join_Control, and letters that Unicode files under symbols (Other_Alphabetic).
-  if (c == 0x200C || c == 0x200D || (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||
-      (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189)) {
+  if (c == 0x200C || c == 0x200D || (c >= 0x24B6 && c <= 0x24E9) ||
+      (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
+      (c >= 0x1F170 && c <= 0x1F189)) {
     flags |= kWord;
   }
   return flags;
@@ -86,7 +88,8 @@ const std::vector<uint16_t>& flag_table() {
   return table;
 }
 
-/// Bytes of the well-formed character at s[i], or 0; `reach` is the length of its longest well-formed beginning.
+/// Bytes of the well-formed character at s[i], or 0; `reach` is the length of its longest
+/// well-formed beginning.
 size_t well_formed(std::string_view s, size_t i, size_t& reach) {
   const auto byte = [&](size_t k) { return static_cast<unsigned char>(s[k]); };
   const unsigned char lead = byte(i);

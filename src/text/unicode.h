@@ -13,19 +13,20 @@ inline constexpr uint32_t kReplacementChar = 0xFFFD;
 
 /// Classes of a character; the names are those of Unicode's general categories.
 enum CharFlag : uint16_t {
-  kLetter = 1,        ///< L
-  kNumber = 2,        ///< N
-  kSpace = 4,         ///< White_Space
-  kMark = 8,          ///< M
-  kNonspacing = 16,   ///< Mn
-  kPunctuation = 32,  ///< P
-  kWord = 64,         ///< \w: Alphabetic, M, Nd, Pc, Join_Control
-  kUpperSide = 128,   ///< Lu Lt Lm Lo M
-  kLowerSide = 256,   ///< Ll Lm Lo M
-  kControl = 512,     ///< Cc Cf Cs Co Cn
-  kBertPunct = 1024,  ///< P, and ASCII's symbols
-  kUpper = 2048,      ///< Lu Lt
-  kLower = 4096,      ///< Ll
+  kLetter = 1,         ///< L
+  kNumber = 2,         ///< N
+  kSpace = 4,          ///< White_Space
+  kMark = 8,           ///< M
+  kNonspacing = 16,    ///< Mn
+  kPunctuation = 32,   ///< P
+  kWord = 64,          ///< \w: Alphabetic, M, Nd, Pc, Join_Control
+  kUpperSide = 128,    ///< Lu Lt Lm Lo M
+  kLowerSide = 256,    ///< Ll Lm Lo M
+  kControl = 512,      ///< Cc Cf Cs Co
+  kBertPunct = 1024,   ///< P, and ASCII's symbols
+  kUpper = 2048,       ///< Lu Lt
+  kLower = 4096,       ///< Ll
+  kUnassigned = 8192,  ///< Cn
 };
 
 uint16_t char_flags(uint32_t c);
@@ -37,7 +38,9 @@ inline size_t char_length(unsigned char lead) {
 
 /// The character at s[i]; s must be valid UTF-8 and i a character's start before its end.
 inline uint32_t char_at(std::string_view s, size_t i) {
-  const auto byte = [&](size_t k) { return static_cast<uint32_t>(static_cast<unsigned char>(s[k])); };
+  const auto byte = [&](size_t k) {
+    return static_cast<uint32_t>(static_cast<unsigned char>(s[k]));
+  };
   const uint32_t lead = byte(i);
   if (lead < 0x80) {
     return lead;
@@ -76,8 +79,9 @@ std::u32string to_chars(std::string_view valid_utf8);
 size_t valid_prefix(std::string_view s);
 /// Whether `s`, which is not valid from its start, could become so when more bytes follow.
 bool is_incomplete_char(std::string_view s);
-/// Each longest malformed stretch becomes one U+FFFD (as Rust's from_utf8_lossy does). `origin`, where given, gets for
-/// each byte of the result the byte of `s` it came from, and s.size() at the end.
+/// Each longest malformed stretch becomes one U+FFFD (as Rust's from_utf8_lossy does). `origin`,
+/// where given, gets for each byte of the result the byte of `s` it came from, and s.size() at the
+/// end.
 std::string to_valid_utf8(std::string_view s, std::vector<uint32_t>* origin = nullptr);
 
 /// Lower case of one character, one or more characters long.

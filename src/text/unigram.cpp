@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+
 #include <nlohmann/json.hpp>
 
 #include "json_reader.h"
@@ -51,7 +52,10 @@ class Trie {
       const int32_t next = step(node, c);
       if (next < 0) {
         const auto fresh = static_cast<uint32_t>(ids_.size());
-        edges_.insert(static_cast<int32_t>(node), static_cast<unsigned char>(c), 0, static_cast<int32_t>(fresh));
+        edges_.insert(static_cast<int32_t>(node),
+                      static_cast<unsigned char>(c),
+                      0,
+                      static_cast<int32_t>(fresh));
         ids_.push_back(-1);
         node = fresh;
       } else {
@@ -74,8 +78,7 @@ class Trie {
 class Unigram final : public Model {
  public:
   Unigram(const core::Json& json, std::vector<Piece> pieces, const std::string& origin)
-      : Model(vocab_of(pieces, origin)),
-        byte_fallback_(flag(json, "byte_fallback", false)) {
+      : Model(vocab_of(pieces, origin)), byte_fallback_(flag(json, "byte_fallback", false)) {
     double lowest = std::numeric_limits<double>::infinity();
     for (size_t id = 0; id < pieces.size(); ++id) {
       scores_.push_back(pieces[id].score);
@@ -99,7 +102,9 @@ class Unigram final : public Model {
     }
   }
 
-  void tokenize(std::string_view word, std::vector<int32_t>& ids, std::vector<Span>* spans) const override {
+  void tokenize(std::string_view word,
+                std::vector<int32_t>& ids,
+                std::vector<Span>* spans) const override {
     thread_local std::vector<Node> best;
     viterbi(word, best);
     std::vector<Span> cuts;
@@ -160,7 +165,10 @@ class Unigram final : public Model {
     }
   }
 
-  void emit(std::string_view word, Span cut, std::vector<int32_t>& ids, std::vector<Span>* spans) const {
+  void emit(std::string_view word,
+            Span cut,
+            std::vector<int32_t>& ids,
+            std::vector<Span>* spans) const {
     const std::string_view piece = word.substr(cut.begin, cut.end - cut.begin);
     const size_t from = ids.size();
     if (const int32_t id = vocab_.find(piece); id >= 0) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+
 #include <nlohmann/json.hpp>
 
 #include "json_reader.h"
@@ -10,7 +11,9 @@
 
 namespace kamerton::text {
 
-int64_t highest_allowed_id(size_t tokens) { return 2 * static_cast<int64_t>(tokens) + 65536; }
+int64_t highest_allowed_id(size_t tokens) {
+  return 2 * static_cast<int64_t>(tokens) + 65536;
+}
 
 Vocabulary Vocabulary::from_object(const core::Json& object, const std::string& origin) {
   if (!object.is_object()) {
@@ -79,9 +82,13 @@ const Alphabet& alphabet() {
 
 }  // namespace
 
-int byte_of_char(uint32_t c) { return c < 512 ? alphabet().bytes[c] : -1; }
+int byte_of_char(uint32_t c) {
+  return c < 512 ? alphabet().bytes[c] : -1;
+}
 
-uint32_t char_of_byte(unsigned char byte) { return alphabet().chars[byte]; }
+uint32_t char_of_byte(unsigned char byte) {
+  return alphabet().chars[byte];
+}
 
 bool alphabet_to_bytes(std::string_view token, std::string& bytes) {
   bytes.clear();

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kamerton/core/json.h"
+
 #include "token_map.h"
 
 namespace kamerton::text {

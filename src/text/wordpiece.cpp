@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// WordPiece: the longest piece first, from the left; a word that cannot be covered is unknown as a whole.
+// WordPiece: the longest piece first, from the left; a word that cannot be covered is unknown as a
+// whole.
 #include <nlohmann/json.hpp>
 
 #include "json_reader.h"
@@ -34,7 +35,9 @@ class WordPiece final : public Model {
     }
   }
 
-  void tokenize(std::string_view text, std::vector<int32_t>& ids, std::vector<Span>* spans) const override {
+  void tokenize(std::string_view text,
+                std::vector<int32_t>& ids,
+                std::vector<Span>* spans) const override {
     const size_t from = ids.size();
     const size_t spans_from = spans != nullptr ? spans->size() : 0;
     if (!cover(text, ids, spans)) {
@@ -91,12 +94,15 @@ std::unique_ptr<Model> make_wordpiece(const core::Json& json, const std::string&
   return std::make_unique<WordPiece>(json, origin);
 }
 
-std::unique_ptr<Model> make_model(const core::Json& json, bool byte_level, const std::string& origin) {
+std::unique_ptr<Model> make_model(const core::Json& json,
+                                  bool byte_level,
+                                  const std::string& origin) {
   if (!json.is_object()) {
     refuse(origin, "there is no model");
   }
   // Old files leave the type out where it is BPE.
-  const std::string type = word(json, "type", core::json_find(json, "merges") != nullptr ? "BPE" : "");
+  const std::string type =
+      word(json, "type", core::json_find(json, "merges") != nullptr ? "BPE" : "");
   if (type == "BPE") {
     return make_bpe(json, byte_level, origin);
   }

@@ -160,7 +160,7 @@ Saved Snapshots::save(const Progress& progress) {
                       {"method", identity.method},
                       {"total_steps", identity.total_steps},
                       {"config_yaml", identity.config_yaml},
-                      {"details", identity.details}};
+                      {"details", core::parse_json(identity.details_json, "details")}};
   const checkpoint::SaveReport report =
       state_->store.save(progress.step,
                          to_slices(state_->parameters.owned_slices()),

@@ -6,6 +6,7 @@
 #include <set>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "kamerton/config/load.h"
 #include "kamerton/core/error.h"
@@ -74,8 +75,7 @@ class LoraExtension : public model::LinearExtension {
         layer_(layer),
         keys_(std::move(keys)) {}
 
-  at::Tensor apply(const model::Linear& linear, const at::Tensor& x, at::Tensor base) override {
-    static_cast<void>(linear);
+  at::Tensor apply(const model::Linear&, const at::Tensor& x, const at::Tensor& base) override {
     at::Tensor input = x;
     if (dropout_ > 0 && keys_->keys_N.defined()) {
       input = dropout(x, keys_->keys_N, dropout_, keys_->seed ^ (layer_ * 0x9E3779B97F4A7C15ULL));

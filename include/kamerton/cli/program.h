@@ -4,7 +4,9 @@
 
 #include <exception>
 #include <functional>
+#include <memory>
 
+#include "kamerton/comm/gpu_plugin.h"
 #include "kamerton/comm/session.h"
 
 namespace kamerton::cli {
@@ -31,9 +33,10 @@ class Program {
 /// prints and returns 0.
 Program parse(int argc, char** argv) noexcept;
 
-/// What must happen before the first tensor: the caching allocator, the GPU plug-in (ATen caches
-/// its CUDA hooks).
-void prepare_process();
+/// What must happen before the first tensor: the caching allocator, and the GPU plug-in where there
+/// is a device (ATen caches its CUDA hooks at the first query). Null without a device. Keep the
+/// result for the life of the process.
+std::shared_ptr<const comm::Gpu> prepare_process();
 
 /// Prints the error on stderr; returns its exit code.
 int report(const std::exception& error) noexcept;

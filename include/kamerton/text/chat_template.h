@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chat templates: conversations to text, as transformers' apply_chat_template renders them, in a sandboxed Jinja.
+// Chat templates: conversations to text, as transformers' apply_chat_template renders them, in a
+// sandboxed Jinja.
 #pragma once
 
 #include <cstddef>
@@ -23,16 +24,18 @@ struct RenderedChat {
 
 /// Bounds of one rendering; passing one is ErrorKind::Data.
 struct RenderLimits {
-  int64_t max_steps = 20'000'000;              ///< nodes evaluated and items looped over
+  int64_t max_steps = 10'000'000;                ///< nodes evaluated and items looped over
   int64_t max_output_bytes = int64_t{64} << 20;  ///< of the text and of any value on the way
-  int max_depth = 800;                         ///< of nested macro calls, blocks and expressions
+  int max_depth = 800;                           ///< of nested macro calls, blocks and expressions
 };
 
 struct RenderOptions {
   bool add_generation_prompt = false;
-  /// A field name ("content"): the text ends where the last message's field ends, without closing markers.
+  /// A field name ("content"): the text ends where the last message's field ends, without closing
+  /// markers.
   std::string continue_final_message = {};
-  /// Seconds since 1970 that strftime_now formats as local time; absent: now. Fix it where ranks must agree.
+  /// Seconds since 1970 that strftime_now formats as local time; absent: now. Fix it where ranks
+  /// must agree.
   std::optional<int64_t> now = std::nullopt;
   RenderLimits limits = {};
 };
@@ -40,17 +43,20 @@ struct RenderOptions {
 /// A compiled template; immutable, all methods may be called from many threads at once.
 class ChatTemplate {
  public:
-  /// `special_tokens`: an object like {"bos_token": "<s>", "eos_token": "</s>"}, visible to the template.
-  /// Throws ErrorKind::Data with the line on bad syntax.
+  /// `special_tokens`: an object like {"bos_token": "<s>", "eos_token": "</s>"}, visible to the
+  /// template. Throws ErrorKind::Data with the line on bad syntax.
   static ChatTemplate from_text(std::string_view jinja, const core::Json& special_tokens);
 
-  /// `messages`: an array of {role, content, tool_calls, ...}; fields that are null are dropped, and reasoning is
-  /// visible as `reasoning_content` and `thinking`, as in transformers 5. `extra`: further variables (an object):
-  /// tools, documents, enable_thinking, ... Throws ErrorKind::Data when the template raises or cannot go on.
-  RenderedChat render(const core::Json& messages, bool add_generation_prompt,
+  /// `messages`: an array of {role, content, tool_calls, ...}; fields that are null are dropped,
+  /// and reasoning is visible as `reasoning_content` and `thinking`, as in transformers 5. `extra`:
+  /// further variables (an object): tools, documents, enable_thinking, ... Throws ErrorKind::Data
+  /// when the template raises or cannot go on.
+  RenderedChat render(const core::Json& messages,
+                      bool add_generation_prompt,
                       const core::Json& extra) const;
   RenderedChat render(const core::Json& messages, bool add_generation_prompt) const;
-  RenderedChat render(const core::Json& messages, const RenderOptions& options,
+  RenderedChat render(const core::Json& messages,
+                      const RenderOptions& options,
                       const core::Json& extra) const;
   /// The bare template over the variables of an object, nothing added but the special tokens.
   RenderedChat render_variables(const core::Json& variables, const RenderOptions& options) const;

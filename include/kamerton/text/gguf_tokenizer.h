@@ -15,9 +15,9 @@ struct GgufTokenizerFiles {
   std::string chat_template;  ///< empty where the file has none
 };
 
-/// `metadata`: the file's key-value pairs as one object, arrays as arrays. Understands tokenizer.ggml.model "gpt2"
-/// (byte-level BPE) with the pre-tokenizers that tokenizer.ggml.pre names, and "llama" (SentencePiece BPE from scores).
-/// Throws ErrorKind::Data for anything else.
+/// `metadata`: the file's key-value pairs as one object, arrays as arrays. Understands
+/// tokenizer.ggml.model "gpt2" (byte-level BPE) with the pre-tokenizers that tokenizer.ggml.pre
+/// names, and "llama" (SentencePiece BPE from scores). Throws ErrorKind::Data for anything else.
 GgufTokenizerFiles gguf_tokenizer_files(const core::Json& metadata, const std::string& origin);
 
 }  // namespace kamerton::text

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Text to token ids and back, exactly as the Hugging Face `tokenizers` library does it from the same tokenizer.json.
+// Text to token ids and back, exactly as the Hugging Face `tokenizers` library does it from the
+// same tokenizer.json.
 #pragma once
 
 #include <cstdint>
@@ -17,24 +18,28 @@ namespace kamerton::text {
 /// Token ids of one text.
 struct Encoding {
   std::vector<int32_t> ids;
-  /// Byte range [begin, end) of the given text that each id stands for; ids that the post-processor added have (0, 0).
-  /// Ranges begin and end at characters, so the pieces of one character share its range. Filled by encode_with_offsets.
+  /// Byte range [begin, end) of the given text that each id stands for; ids that the post-processor
+  /// added have (0, 0). Ranges begin and end at characters, so the pieces of one character share
+  /// its range. Filled by encode_with_offsets.
   std::vector<std::pair<int64_t, int64_t>> offsets;
 };
 
 class TokenizerImpl;
 
-/// An immutable tokenizer; copies share one state, all methods may be called from many threads at once.
-/// BPE (byte-level, byte fallback, ignore_merges), Unigram and WordPiece. What a tokenizer.json asks for and this does
-/// not know is refused with ErrorKind::Data when it is loaded, never ignored.
+/// An immutable tokenizer; copies share one state, all methods may be called from many threads at
+/// once. BPE (byte-level, byte fallback, ignore_merges), Unigram and WordPiece. What a
+/// tokenizer.json asks for and this does not know is refused with ErrorKind::Data when it is
+/// loaded, never ignored.
 class Tokenizer {
  public:
-  /// Throws ErrorKind::Io when the file cannot be read, ErrorKind::Data when it is not a usable tokenizer.json.
+  /// Throws ErrorKind::Io when the file cannot be read, ErrorKind::Data when it is not a usable
+  /// tokenizer.json.
   static Tokenizer from_file(const std::filesystem::path& tokenizer_json);
   /// `origin` names the source in errors.
   static Tokenizer from_json(std::string_view json, const std::string& origin);
 
-  /// Bytes that are not UTF-8 are read as U+FFFD. Time is n log n in the length of the longest word, linear otherwise.
+  /// Bytes that are not UTF-8 are read as U+FFFD. Time is n log n in the length of the longest
+  /// word, linear otherwise.
   std::vector<int32_t> encode(std::string_view text, bool add_special_tokens) const;
   Encoding encode_with_offsets(std::string_view text, bool add_special_tokens) const;
 
@@ -60,8 +65,8 @@ class Tokenizer {
   std::shared_ptr<const TokenizerImpl> impl_;
 };
 
-/// Text as it becomes certain while ids arrive one by one. What push() and finish() return, joined, is
-/// decode(all ids): a character appears when its last byte has come.
+/// Text as it becomes certain while ids arrive one by one. What push() and finish() return, joined,
+/// is decode(all ids): a character appears when its last byte has come.
 class StreamingDecoder {
  public:
   StreamingDecoder(const Tokenizer& tokenizer, bool skip_special_tokens);
@@ -74,9 +79,10 @@ class StreamingDecoder {
 
   Tokenizer tokenizer_;
   bool skip_special_;
-  std::string pending_;           ///< bytes of an unfinished character
-  std::vector<int32_t> window_;   ///< ids since the last certain text, with one stretch of context before them
-  std::string shown_;             ///< the part of decode(window_) that was given out
+  std::string pending_;  ///< bytes of an unfinished character
+  std::vector<int32_t>
+      window_;         ///< ids since the last certain text, with one stretch of context before them
+  std::string shown_;  ///< the part of decode(window_) that was given out
 };
 
 }  // namespace kamerton::text

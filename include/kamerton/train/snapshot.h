@@ -24,8 +24,8 @@ struct RunIdentity {
   std::string base_model;   ///< folder of the base model
   std::string method;       ///< "lora", "full"
   int64_t total_steps = 0;
-  core::Json details;  ///< further facts for people (tokenizer digest, version, world size, ZeRO
-                       ///< stage ...)
+  std::string details_json = "{}";  ///< further facts for people, a JSON object (tokenizer digest,
+                                    ///< version, world size, ZeRO stage ...)
 };
 
 /// All member functions are collective over the group.

@@ -22,7 +22,7 @@ struct LoraSpec {
   bool use_rslora = false;
   std::vector<std::string>
       targets;  ///< module names, "all-linear", or one "re:" expression (full match)
-  std::map<std::string, int64_t>
+  std::vector<std::pair<std::string, int64_t>>
       rank_pattern;  ///< regular expression on the end of a module's name -> r
   std::vector<std::pair<std::string, double>> alpha_pattern;  ///< the same -> alpha
   std::vector<int64_t> layers_to_transform;                   ///< empty: all
