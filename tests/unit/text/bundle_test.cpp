@@ -1,25 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kamerton/text/bundle.h"
 
-#include <gtest/gtest.h>
-
 #include <fstream>
 
-#include "fixture_files.h"
+#include <gtest/gtest.h>
+
 #include "kamerton/core/error.h"
 #include "kamerton/text/gguf_tokenizer.h"
+
+#include "fixture_files.h"
 
 namespace kamerton::text {
 namespace {
 
 class Folder {
  public:
-  explicit Folder(const std::string& name) : path(std::filesystem::temp_directory_path() / ("kamerton_" + name)) {
+  explicit Folder(const std::string& name)
+      : path(std::filesystem::temp_directory_path() / ("kamerton_" + name)) {
     std::filesystem::remove_all(path);
     std::filesystem::create_directories(path);
   }
   ~Folder() { std::filesystem::remove_all(path); }
-  void write(const std::string& name, const std::string& text) const { std::ofstream(path / name) << text; }
+  void write(const std::string& name, const std::string& text) const {
+    std::ofstream(path / name) << text;
+  }
   std::filesystem::path path;
 };
 
@@ -40,7 +44,8 @@ TEST(Bundle, ReadsAModelFolder) {
 
 TEST(Bundle, PrefersTheTemplateFileAndTheGenerationConfigsStopIds) {
   const Folder folder("bundle");
-  folder.write("tokenizer.json", R"({"model":{"type":"BPE","vocab":{"a":0,"<e>":1,"<t>":2},"merges":[]}})");
+  folder.write("tokenizer.json",
+               R"({"model":{"type":"BPE","vocab":{"a":0,"<e>":1,"<t>":2},"merges":[]}})");
   folder.write("tokenizer_config.json", R"({"eos_token":{"content":"<e>"},"chat_template":"old"})");
   folder.write("generation_config.json", R"({"eos_token_id":[1,2,77]})");
   folder.write("chat_template.jinja", "new {{ eos_token }}");
@@ -49,7 +54,8 @@ TEST(Bundle, PrefersTheTemplateFileAndTheGenerationConfigsStopIds) {
 
   EXPECT_EQ(bundle.stop_ids, (std::vector<int32_t>{1, 2}));
   EXPECT_EQ(bundle.eos, 1);
-  EXPECT_EQ(bundle.chat_template->render(core::parse_json(R"([{"role":"user"}])", "t"), false).text, "new <e>");
+  EXPECT_EQ(bundle.chat_template->render(core::parse_json(R"([{"role":"user"}])", "t"), false).text,
+            "new <e>");
   EXPECT_THROW(load_bundle(folder.path / "nothing"), core::Error);
 }
 
@@ -71,12 +77,14 @@ TEST(GgufTokenizer, BecomesTheFilesOfAModelFolder) {
 
   const TokenizerBundle bundle = load_bundle(folder.path);
 
-  EXPECT_EQ(bundle.tokenizer.encode("12ab ab<|im_end|>", true), (std::vector<int32_t>{0, 2, 3, 7, 8, 1}));
+  EXPECT_EQ(bundle.tokenizer.encode("12ab ab<|im_end|>", true),
+            (std::vector<int32_t>{0, 2, 3, 7, 8, 1}));
   EXPECT_EQ(bundle.bos, 0);
   EXPECT_EQ(bundle.eos, 1);
   EXPECT_EQ(bundle.pad, 1);
   EXPECT_TRUE(bundle.tokenizer.is_special(1));
-  EXPECT_EQ(bundle.chat_template->render(core::parse_json(R"([{"content":"x"}])", "t"), false).text, "x");
+  EXPECT_EQ(bundle.chat_template->render(core::parse_json(R"([{"content":"x"}])", "t"), false).text,
+            "x");
 }
 
 TEST(GgufTokenizer, BuildsMergesOfALlamaVocabularyFromItsScores) {
@@ -85,7 +93,8 @@ TEST(GgufTokenizer, BuildsMergesOfALlamaVocabularyFromItsScores) {
     "tokenizer.ggml.scores":[0,0,0,0,-4,-5,-6,-2,-1],"tokenizer.ggml.token_type":[2,3,3,6,1,1,1,1,1],
     "tokenizer.ggml.bos_token_id":1,"tokenizer.ggml.eos_token_id":2,"tokenizer.ggml.unknown_token_id":0})",
                                                "gguf");
-  const auto tokenizer = Tokenizer::from_json(gguf_tokenizer_files(metadata, "m.gguf").tokenizer_json, "llama");
+  const auto tokenizer =
+      Tokenizer::from_json(gguf_tokenizer_files(metadata, "m.gguf").tokenizer_json, "llama");
 
   EXPECT_EQ(tokenizer.encode("ab aab\n", true), (std::vector<int32_t>{1, 8, 4, 5, 7, 3}));
   EXPECT_EQ(tokenizer.decode(tokenizer.encode("ab aab\n", false), true), "ab aab\n");

@@ -2,9 +2,10 @@
 // Renderings equal to transformers', byte for byte, and errors where it has errors.
 #include <gtest/gtest.h>
 
-#include "fixture_files.h"
 #include "kamerton/core/error.h"
 #include "kamerton/text/chat_template.h"
+
+#include "fixture_files.h"
 
 namespace kamerton::text {
 namespace {
@@ -48,9 +49,10 @@ TEST_F(JinjaFixture, RendersEachSnippetAsJinja) {
 std::vector<std::pair<size_t, size_t>> in_characters(const RenderedChat& chat) {
   std::vector<std::pair<size_t, size_t>> out;
   const auto count = [&](size_t bytes) {
-    return static_cast<size_t>(std::count_if(chat.text.begin(), chat.text.begin() + static_cast<ptrdiff_t>(bytes), [](char c) {
-      return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
-    }));
+    return static_cast<size_t>(std::count_if(
+        chat.text.begin(), chat.text.begin() + static_cast<ptrdiff_t>(bytes), [](char c) {
+          return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+        }));
   };
   for (const auto& [begin, end] : chat.generation_spans) {
     out.emplace_back(count(begin), count(end));
@@ -58,7 +60,10 @@ std::vector<std::pair<size_t, size_t>> in_characters(const RenderedChat& chat) {
   return out;
 }
 
-void check_case(const core::Json& item, const ChatTemplate& compiled, const core::Json& inputs, const std::string& name) {
+void check_case(const core::Json& item,
+                const ChatTemplate& compiled,
+                const core::Json& inputs,
+                const std::string& name) {
   const core::Json& messages = inputs["messages"][item["messages"].get<std::string>()];
   RenderOptions options;
   options.now = kNow;
@@ -72,7 +77,8 @@ void check_case(const core::Json& item, const ChatTemplate& compiled, const core
       extra[key] = value == "WEATHER" ? inputs["WEATHER"] : value;
     }
   }
-  const std::string label = name + " " + item["messages"].get<std::string>() + " " + item["arguments"].dump();
+  const std::string label =
+      name + " " + item["messages"].get<std::string>() + " " + item["arguments"].dump();
   try {
     const RenderedChat chat = compiled.render(messages, options, extra);
     EXPECT_FALSE(item.contains("error")) << label;
@@ -80,7 +86,9 @@ void check_case(const core::Json& item, const ChatTemplate& compiled, const core
       EXPECT_EQ(chat.text, item["text"].get<std::string>()) << label;
     }
     if (item.contains("generation_spans")) {
-      EXPECT_EQ(in_characters(chat), (item["generation_spans"].get<std::vector<std::pair<size_t, size_t>>>())) << label;
+      EXPECT_EQ(in_characters(chat),
+                (item["generation_spans"].get<std::vector<std::pair<size_t, size_t>>>()))
+          << label;
     }
   } catch (const core::Error& error) {
     EXPECT_TRUE(item.contains("error")) << label << "\n" << error.what();
@@ -98,7 +106,8 @@ TEST_F(ChatTemplateFixture, RendersEachConversationAsTransformers) {
     const std::string source = slurp(entry.path());
     const auto compiled = ChatTemplate::from_text(source, inputs["special_tokens"]);
     EXPECT_EQ(compiled.has_generation_marks(), source.find("endgeneration") != std::string::npos);
-    const core::Json expected = load_json(std::filesystem::path(entry.path()).replace_extension(".json"));
+    const core::Json expected =
+        load_json(std::filesystem::path(entry.path()).replace_extension(".json"));
     for (const core::Json& item : expected["cases"]) {
       check_case(item, compiled, inputs, entry.path().stem().string());
       ++cases;

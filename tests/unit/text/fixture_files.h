@@ -2,14 +2,14 @@
 // Where the oracle files of the text tests lie.
 #pragma once
 
-#include <gtest/gtest.h>
-
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <nlohmann/json.hpp>
 #include <string>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "kamerton/core/json.h"
 
@@ -18,7 +18,8 @@ namespace kamerton::text {
 /// The shared folder, or empty where there is none.
 inline std::filesystem::path shared_dir() {
   const char* root = std::getenv("KAMERTON_SHARED");
-  return root != nullptr && std::filesystem::exists(std::filesystem::path(root) / "fixtures") ? root : "";
+  return root != nullptr && std::filesystem::exists(std::filesystem::path(root) / "fixtures") ? root
+                                                                                              : "";
 }
 
 inline std::string slurp(const std::filesystem::path& path) {
@@ -32,7 +33,7 @@ inline core::Json load_json(const std::filesystem::path& path) {
 
 }  // namespace kamerton::text
 
-#define SKIP_WITHOUT_SHARED()                                                        \
-  if (kamerton::text::shared_dir().empty()) {                                        \
+#define SKIP_WITHOUT_SHARED()                                                       \
+  if (kamerton::text::shared_dir().empty()) {                                       \
     GTEST_SKIP() << "KAMERTON_SHARED does not name a folder with the oracle files"; \
   }

@@ -23,11 +23,14 @@ uint64_t next(uint64_t& state) {
   return z ^ z >> 31;
 }
 
-/// Letters, digits, blanks, marks and apostrophes of many scripts, and now and then any character at all.
+/// Letters, digits, blanks, marks and apostrophes of many scripts, and now and then any character
+/// at all.
 std::string random_text(uint64_t& state) {
   static const std::u32string pool =
-      U"abcsStTdmlLvVeErR'''\u2019 \u00a0\t\n\r\n  012\u0663\u00bd\u2167.,!-_/()\u00e9\u0301\u017f\u212a\u0130"
-      U"\u6f22\u304b\u3099\u0939\u093f\u05d0\u0627\U0001F600\u200d\u2581\u180e\u0085\u2028\u3000\ufeff\u16ee\u24b6";
+      U"abcsStTdmlLvVeErR'''\u2019 \u00a0\t\n\r\n  "
+      U"012\u0663\u00bd\u2167.,!-_/()\u00e9\u0301\u017f\u212a\u0130"
+      U"\u6f22\u304b\u3099\u0939\u093f\u05d0\u0627\U0001F600\u200d\u2581\u180e\u0085\u2028\u3000"
+      U"\ufeff\u16ee\u24b6";
   std::string out;
   const uint64_t count = next(state) % 24;
   for (uint64_t i = 0; i < count; ++i) {

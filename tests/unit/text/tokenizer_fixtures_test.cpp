@@ -2,8 +2,9 @@
 // Ids, offsets and decoded text equal to the reference library's, on difficult strings.
 #include <gtest/gtest.h>
 
-#include "fixture_files.h"
 #include "kamerton/text/tokenizer.h"
+
+#include "fixture_files.h"
 #include "unicode.h"
 
 namespace kamerton::text {
@@ -58,15 +59,18 @@ TEST_P(TokenizerFixture, GivesTheReferenceIdsWithAndWithoutOffsets) {
   for (size_t i = 0; i < strings_.size(); ++i) {
     const auto ids = expected_["results"][i]["ids"].get<std::vector<int32_t>>();
     EXPECT_EQ(tokenizer_->encode(strings_[i], false), ids) << i << ": " << strings_[i];
-    EXPECT_EQ(tokenizer_->encode_with_offsets(strings_[i], false).ids, ids) << i << ": " << strings_[i];
-    EXPECT_EQ(tokenizer_->encode(strings_[i], false), ids) << "second time " << i << ": " << strings_[i];
+    EXPECT_EQ(tokenizer_->encode_with_offsets(strings_[i], false).ids, ids)
+        << i << ": " << strings_[i];
+    EXPECT_EQ(tokenizer_->encode(strings_[i], false), ids)
+        << "second time " << i << ": " << strings_[i];
   }
 }
 
 TEST_P(TokenizerFixture, GivesTheReferenceOffsets) {
   for (size_t i = 0; i < strings_.size(); ++i) {
     const auto offsets = expected_["results"][i]["offsets"].get<std::vector<int64_t>>();
-    EXPECT_EQ(flat_offsets(tokenizer_->encode_with_offsets(strings_[i], false), strings_[i]), offsets)
+    EXPECT_EQ(flat_offsets(tokenizer_->encode_with_offsets(strings_[i], false), strings_[i]),
+              offsets)
         << i << ": " << strings_[i];
   }
 }

@@ -2,13 +2,14 @@
 // Behaviour that needs no oracle: long lines, threads, damaged files, streams.
 #include "kamerton/text/tokenizer.h"
 
-#include <gtest/gtest.h>
-
 #include <chrono>
 #include <thread>
 
-#include "fixture_files.h"
+#include <gtest/gtest.h>
+
 #include "kamerton/core/error.h"
+
+#include "fixture_files.h"
 #include "unicode.h"
 
 namespace kamerton::text {
@@ -16,7 +17,8 @@ namespace {
 
 /// A byte-level BPE over the letters a, b and the blank, with a few merges.
 std::string tiny_json(const std::string& more_added = "") {
-  return R"({"added_tokens":[{"id":0,"content":"<s>","special":true,"normalized":false})" + more_added +
+  return R"({"added_tokens":[{"id":0,"content":"<s>","special":true,"normalized":false})" +
+         more_added +
          R"(],"normalizer":null,"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"use_regex":true},)"
          R"("post_processor":null,"decoder":{"type":"ByteLevel"},"model":{"type":"BPE","vocab":{"<s>":0,"a":1,"b":2,)"
          R"("Ġ":3,"ab":4,"abab":5,"Ġab":6},"merges":["a b",["ab","ab"],"Ġ ab"]}})";
@@ -35,7 +37,9 @@ TEST(Tokenizer, MergesByRankFromTheLeft) {
 
 TEST(Tokenizer, ReadsInvalidBytesAsReplacementsAndKeepsOffsetsInTheGivenText) {
   const auto tokenizer = Tokenizer::from_json(tiny_json(), "tiny");
-  const std::string text = "a\xFF\xE2\x82" "b";
+  const std::string text =
+      "a\xFF\xE2\x82"
+      "b";
 
   const Encoding encoding = tokenizer.encode_with_offsets(text, false);
 
@@ -64,8 +68,10 @@ TEST(Tokenizer, EncodesALongLineWithoutBlanksInAboutLinearTime) {
 
 TEST(Tokenizer, GivesEveryThreadTheSameIds) {
   SKIP_WITHOUT_SHARED();
-  const auto tokenizer = Tokenizer::from_file(shared_dir() / "fixtures/tokenizers/llama3_style/tokenizer.json");
-  const auto strings = load_json(shared_dir() / "fixtures/tokenizers/strings.json").get<std::vector<std::string>>();
+  const auto tokenizer =
+      Tokenizer::from_file(shared_dir() / "fixtures/tokenizers/llama3_style/tokenizer.json");
+  const auto strings =
+      load_json(shared_dir() / "fixtures/tokenizers/strings.json").get<std::vector<std::string>>();
   std::string all;
   for (const std::string& s : strings) {
     all += s + "\n";
@@ -87,7 +93,8 @@ TEST(Tokenizer, GivesEveryThreadTheSameIds) {
 TEST(StreamingDecoder, NeverShowsHalfACharacterWhateverTheIds) {
   SKIP_WITHOUT_SHARED();
   for (const char* name : {"gpt2_style", "sentencepiece_legacy", "unigram_byte_fallback"}) {
-    const auto tokenizer = Tokenizer::from_file(shared_dir() / "fixtures/tokenizers" / name / "tokenizer.json");
+    const auto tokenizer =
+        Tokenizer::from_file(shared_dir() / "fixtures/tokenizers" / name / "tokenizer.json");
     uint32_t state = 7;
     for (int round = 0; round < 200; ++round) {
       StreamingDecoder stream(tokenizer, true);
@@ -95,7 +102,8 @@ TEST(StreamingDecoder, NeverShowsHalfACharacterWhateverTheIds) {
       std::string shown;
       for (int i = 0; i < 40; ++i) {
         state = state * 1664525u + 1013904223u;
-        const auto id = static_cast<int32_t>((state >> 8) % static_cast<uint32_t>(tokenizer.vocab_size() + 3));
+        const auto id =
+            static_cast<int32_t>((state >> 8) % static_cast<uint32_t>(tokenizer.vocab_size() + 3));
         ids.push_back(id);
         const std::string part = stream.push(id);
         EXPECT_EQ(valid_prefix(part), part.size());
@@ -129,8 +137,11 @@ TEST(TokenizerFile, RefusesWhatItCannotKeepToExactly) {
   refuses(R"({"model":{"type":"BPE","vocab":{"a":99999999},"merges":[]}})", "in range");
   refuses(R"({"model":{"type":"BPE","vocab":{"a":0},"merges":["a b"]}})", "not in the vocabulary");
   refuses(R"({"model":{"type":"BPE","dropout":0.1,"vocab":{"a":0},"merges":[]}})", "dropout");
-  refuses(R"({"normalizer":{"type":"Magic"},"model":{"type":"BPE","vocab":{},"merges":[]}})", "not supported");
-  refuses(R"({"pre_tokenizer":{"type":"Split","pattern":{"Regex":"("},"behavior":"Isolated"},"model":{}})", "regular");
+  refuses(R"({"normalizer":{"type":"Magic"},"model":{"type":"BPE","vocab":{},"merges":[]}})",
+          "not supported");
+  refuses(
+      R"({"pre_tokenizer":{"type":"Split","pattern":{"Regex":"("},"behavior":"Isolated"},"model":{}})",
+      "regular");
 }
 
 uint64_t next(uint64_t& state) {
@@ -138,7 +149,8 @@ uint64_t next(uint64_t& state) {
   return state >> 33;
 }
 
-/// Changes a JSON text so that many results still parse: bytes flipped, pieces cut, copied and swapped.
+/// Changes a JSON text so that many results still parse: bytes flipped, pieces cut, copied and
+/// swapped.
 std::string mutated(std::string text, uint64_t& state) {
   const uint64_t edits = 1 + next(state) % 4;
   for (uint64_t i = 0; i < edits && !text.empty(); ++i) {
