@@ -59,7 +59,11 @@ class TrlCases : public ::testing::Test {
     const bool plain = one["tokenizer"] == "stories260K";
     text::TokenizerBundle bundle = text::load_bundle(
         plain ? root_ / "models/stories260K" : root_ / "fixtures/sft/tokenizer_chatml");
-    bundle.chat_template = text::ChatTemplate::from_text(chat_template, bundle.special_tokens);
+    Json special = Json::object();
+    for (const auto& [name, value] : bundle.special_tokens) {
+      special[name] = value;
+    }
+    bundle.chat_template = text::ChatTemplate::from_text(chat_template, special);
     if (one["config"].contains("eos_token")) {
       bundle.eos_text = one["config"]["eos_token"].get<std::string>();
     }

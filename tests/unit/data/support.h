@@ -109,19 +109,12 @@ inline constexpr int32_t kEnd = 258;
 
 /// The end token is <|im_end|> with a template, </s> without.
 inline text::TokenizerBundle byte_bundle(const char* chat_template) {
-  text::TokenizerBundle bundle{
-      .tokenizer = text::Tokenizer::from_json(byte_tokenizer_json(), "test"),
-      .chat_template = std::nullopt,
-      .bos = std::nullopt,
-      .eos = chat_template == nullptr ? 256 : kEnd,
-      .pad = std::nullopt,
-      .bos_text = "",
-      .eos_text = chat_template == nullptr ? "</s>" : "<|im_end|>",
-      .pad_text = "",
-      .stop_ids = {chat_template == nullptr ? 256 : kEnd},
-      .special_tokens = core::Json::object(),
-      .files = {}};
-  if (chat_template != nullptr) {
+  const bool chat = chat_template != nullptr;
+  text::TokenizerBundle bundle(text::Tokenizer::from_json(byte_tokenizer_json(), "test"));
+  bundle.eos = chat ? kEnd : 256;
+  bundle.eos_text = chat ? "<|im_end|>" : "</s>";
+  bundle.stop_ids = {chat ? kEnd : 256};
+  if (chat) {
     bundle.chat_template = text::ChatTemplate::from_text(chat_template, core::Json::object());
   }
   return bundle;
