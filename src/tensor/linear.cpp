@@ -46,7 +46,7 @@ struct EmbeddingStep final : BackwardStep {
       add_rows(target, grads[0].contiguous());
     }
     // The anchor's (empty) gradient is what tells the unit's bracket that this use is over.
-    return {has_anchor ? at::zeros({0}, anchor_options) : at::Tensor()};
+    return has_anchor ? variable_list{at::zeros({0}, anchor_options)} : variable_list{};
   }
 
   /// target[tokens[n]] += dy[n]. Threads split the columns, so that equal tokens add in order of n.
