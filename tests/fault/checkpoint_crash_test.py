@@ -39,13 +39,13 @@ def prepared(driver, parent):
     return folder
 
 
-def judge(driver, folder, result, what):
-    """After the fault: step 1 or 2 loads; when the save claimed success it is step 2."""
+def judge(driver, folder, step, result, what):
+    """After the fault: step 1 or `step` loads; when the save claimed success it is `step`."""
     check = run(driver, "check", folder)
     problems = []
     if check.returncode != 0:
         problems.append(f"nothing loads: {check.stdout.strip()} {check.stderr.strip()}")
-    elif result.returncode == 0 and check.stdout.strip() != "2":
+    elif result.returncode == 0 and check.stdout.strip() != step:
         problems.append(f"the save reported success but step {check.stdout.strip()} is the latest")
     if result.returncode in (134, 139) or result.returncode in (-6, -11):
         problems.append(f"the save crashed with {result.returncode}")
@@ -58,28 +58,40 @@ def judge(driver, folder, result, what):
     return [f"{what}: {problem}" for problem in problems]
 
 
-def enumerate_fault(driver, parent, calls, fault):
+def enumerate_fault(driver, parent, step, calls, fault):
     """All N until the fault no longer strikes: then the save ends as without it."""
     problems, hits = [], 0
     for number in range(1, MOST):
         folder = prepared(driver, parent)
         log = os.path.join(parent, "strace.log")
         first = ["-o", log, "-e", f"trace={calls}", "-e", f"inject={calls}:{fault}:when={number}"]
-        result = run(driver, "save", folder, "2", strace=first)
+        result = run(driver, "save", folder, step, strace=first)
         with open(log, errors="replace") as lines:
             text = lines.read()
         struck = "(INJECTED)" in text or "killed by SIGKILL" in text
         if not struck:
             return problems, hits
         hits += 1
-        what = f"{calls} {fault} #{number} (exit {result.returncode})"
-        problems += judge(driver, folder, result, what)
+        what = f"save {step}: {calls} {fault} #{number} (exit {result.returncode})"
+        problems += judge(driver, folder, step, result, what)
         if fault.startswith("error") and result.returncode not in (0, IO_ERROR, OUTPUT_ERROR):
             # Errors of calls that load libraries end before main; they are not ours.
             if "error while loading" not in result.stderr and result.returncode != 127:
                 problems.append(f"{what}: exit code {result.returncode}, stderr {result.stderr.strip()[:200]}")
     problems.append(f"{calls} {fault}: still striking after {MOST}")
     return problems, hits
+
+
+def scenarios():
+    """Step 2 after step 1, with every call and fault; step 1 again, which moves the old one aside, with the renames."""
+    for calls in CALLS:
+        for fault in FAULTS:
+            # The dynamic loader's opens and closes are most of these; only a kill is of interest there.
+            if calls not in ("openat", "close") or fault == "signal=SIGKILL":
+                yield "2", calls, fault
+    for calls in ("rename", "fsync", "unlink,unlinkat,rmdir"):
+        for fault in FAULTS:
+            yield "1", calls, fault
 
 
 def main():
@@ -89,14 +101,11 @@ def main():
         return 77
     problems, total = [], 0
     with tempfile.TemporaryDirectory(prefix="kamerton-fault-") as parent:
-        for calls in CALLS:
-            for fault in FAULTS:
-                if calls in ("openat", "close") and fault != "signal=SIGKILL":
-                    continue  # the dynamic loader's and locale's opens and closes are most of these
-                found, hits = enumerate_fault(driver, parent, calls, fault)
-                print(f"{calls:24} {fault:16} {hits:4} faults, {len(found)} problems", flush=True)
-                problems += found
-                total += hits
+        for step, calls, fault in scenarios():
+            found, hits = enumerate_fault(driver, parent, step, calls, fault)
+            print(f"save {step}: {calls:24} {fault:16} {hits:4} faults, {len(found)} problems", flush=True)
+            problems += found
+            total += hits
     for problem in problems:
         print("PROBLEM", problem)
     print(f"{total} faults injected, {len(problems)} problems")

@@ -26,7 +26,7 @@ namespace kamerton::checkpoint {
 namespace {
 
 constexpr int kWorld = 2;
-constexpr int64_t kKeep = 2;
+constexpr int64_t kKeep = 1;
 
 void save(const std::filesystem::path& root, int64_t step) {
   auto& files = storage::posix_filesystem();

@@ -21,6 +21,7 @@ constexpr char kStaging[] = ".saving-";  // being written
 constexpr char kReplaced[] =
     ".replaced-";  // the former checkpoint of a step that is being saved again
 constexpr char kRemoving[] = ".removing-";  // being deleted
+constexpr char kLockLitter[] = ".lock.";     // of a run that died while it took the lock
 constexpr uint64_t kMaxManifest = uint64_t{4} << 30;
 
 /// Flushes the root after a rename that already shows; a failure here leaves the outcome open.
@@ -176,7 +177,8 @@ void recover(storage::FileSystem& files, const fs::path& root) {
     } else if (step_after(name, kStaging)) {
       core::log_warning("removing what an interrupted save left: " + (root / name).string());
       files.remove_all(root / name);
-    } else if (step_after(name, kRemoving) || name == std::string(kLatest) + ".tmp") {
+    } else if (step_after(name, kRemoving) || name == std::string(kLatest) + ".tmp" ||
+               name.starts_with(kLockLitter)) {
       files.remove_all(root / name);
     }
   }

@@ -157,7 +157,8 @@ bool create_lock(const fs::path& path, const std::string& text) {
   const int result = ::link(temporary.c_str(), path.c_str());
   const int error = errno;
   ::unlink(temporary.c_str());
-  if (result != 0 && error != EEXIST) {
+  // ENOENT: the holder has just cleaned up and taken our file for litter.
+  if (result != 0 && error != EEXIST && error != ENOENT) {
     throw core::Error(core::ErrorKind::Output,
                       {.where = kWhere,
                        .what = "cannot make the lock '" + path.string() + "'",
