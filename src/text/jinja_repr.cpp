@@ -116,7 +116,7 @@ std::string dict_repr(const Value& value) {
 }  // namespace
 
 std::string to_repr(const Value& value) {
-  spend(1);
+  spend(4);
   switch (value.type()) {
     case Type::Undefined:
       return "Undefined";

@@ -166,15 +166,13 @@ Encoding TokenizerImpl::encode(std::string_view given,
       encode_text(pass, text.substr(begin, end - begin), begin);
     }
   }
-  if (with_offsets) {
+  if (with_offsets && post_.trim_offsets) {
+    trim_offsets(out, text);
+  }
+  if (with_offsets && !valid) {
     for (auto& [begin, end] : out.offsets) {
-      if (!valid) {
-        begin = origin[static_cast<size_t>(begin)];
-        end = origin[static_cast<size_t>(end)];
-      }
-    }
-    if (post_.trim_offsets) {
-      trim_offsets(out);
+      begin = origin[static_cast<size_t>(begin)];
+      end = origin[static_cast<size_t>(end)];
     }
   }
   if (add_special_tokens) {
@@ -187,31 +185,45 @@ Encoding TokenizerImpl::encode(std::string_view given,
   return out;
 }
 
+namespace {
+
+/// How many characters at an edge of a token are blanks.
+int64_t blanks(const std::u32string& token, bool leading) {
+  const auto is_blank = [](char32_t c) { return c == 0x120 || (char_flags(c) & kSpace) != 0; };
+  int64_t count = 0;
+  while (count < static_cast<int64_t>(token.size()) &&
+         is_blank(token[static_cast<size_t>(
+             leading ? count : static_cast<int64_t>(token.size()) - 1 - count)])) {
+    ++count;
+  }
+  return count;
+}
+
+}  // namespace
+
 /// Spaces at a token's edges do not count, except one that the pre-tokenizer put before the text.
-void TokenizerImpl::trim_offsets(Encoding& encoding) const {
-  const auto is_blank = [](uint32_t c) { return c == 0x120 || (char_flags(c) & kSpace) != 0; };
+/// One character of the text is taken off for each, whatever its bytes.
+void TokenizerImpl::trim_offsets(Encoding& encoding, std::string_view text) const {
   const size_t first = encoding.ids.size() - encoding.offsets.size();  // ids put before the text
   for (size_t i = 0; i < encoding.offsets.size(); ++i) {
     auto& [begin, end] = encoding.offsets[i];
     const std::u32string token = to_chars(this->token(encoding.ids[first + i]));
-    int64_t leading = 0;
-    int64_t trailing = 0;
-    while (leading < static_cast<int64_t>(token.size()) &&
-           is_blank(token[static_cast<size_t>(leading)])) {
-      ++leading;
-    }
-    while (trailing < static_cast<int64_t>(token.size()) &&
-           is_blank(token[token.size() - 1 - static_cast<size_t>(trailing)])) {
-      ++trailing;
-    }
+    int64_t leading = blanks(token, true);
     if ((i == 0 || begin == 0) && post_.keeps_first_space && leading == 1) {
       leading = 0;
     }
-    if (leading > 0) {
-      begin = std::min(begin + leading, end);
+    for (; leading > 0 && begin < end; --leading) {
+      begin += static_cast<int64_t>(
+          char_length(static_cast<unsigned char>(text[static_cast<size_t>(begin)])));
     }
-    if (trailing > 0 && end >= trailing) {
-      end = std::max(end - trailing, begin);
+    begin = std::min(begin, end);
+    auto trimmed = static_cast<size_t>(end);
+    int64_t trailing = blanks(token, false);
+    for (; trailing > 0 && trimmed > 0; --trailing) {
+      trimmed = previous_start(text, trimmed);
+    }
+    if (trailing == 0) {  // else the text before is shorter than the blanks, and nothing is cut
+      end = std::max(static_cast<int64_t>(trimmed), begin);
     }
   }
 }

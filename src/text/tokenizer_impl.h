@@ -40,7 +40,7 @@ class TokenizerImpl {
   void encode_stretch(Pass& pass, AlignedText&& text, bool at_start) const;
   void encode_words(Pass& pass, const Words& words) const;
   void add_token(Pass& pass, const AddedToken& token, Span original) const;
-  void trim_offsets(Encoding& encoding) const;
+  void trim_offsets(Encoding& encoding, std::string_view text) const;
 
   Normalizer normalizer_;
   PreTokenizer pre_tokenizer_;

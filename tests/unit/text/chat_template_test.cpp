@@ -2,7 +2,7 @@
 // The sandbox, and what a template author sees when something is wrong.
 #include "kamerton/text/chat_template.h"
 
-#include <chrono>
+#include <ctime>
 
 #include <gtest/gtest.h>
 
@@ -59,7 +59,7 @@ TEST(ChatTemplate, RefusesAnEmptyConversation) {
   EXPECT_THROW(compiled.render(core::Json::array(), false), core::Error);
 }
 
-TEST(ChatTemplateSandbox, StopsEndlessWorkWithinASecondOrTwo) {
+TEST(ChatTemplateSandbox, StopsEndlessWork) {
   const std::string hostile[] = {
       "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
       "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
@@ -82,10 +82,9 @@ TEST(ChatTemplateSandbox, StopsEndlessWorkWithinASecondOrTwo) {
       "{{ namespace(_x=1) }}",
       "{{ range(9999999) }}"};
   for (const std::string& source : hostile) {
-    const auto begin = std::chrono::steady_clock::now();
+    const std::clock_t begin = std::clock();  // of this process: other load does not count
     EXPECT_THROW(render(source), core::Error) << source;
-    EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(), 10.0)
-        << source;
+    EXPECT_LT(static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC, 10.0) << source;
   }
 }
 

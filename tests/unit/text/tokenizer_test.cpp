@@ -47,6 +47,19 @@ TEST(Tokenizer, ReadsInvalidBytesAsReplacementsAndKeepsOffsetsInTheGivenText) {
   EXPECT_EQ(encoding.offsets.back(), (std::pair<int64_t, int64_t>(4, 5)));
 }
 
+TEST(Tokenizer, TrimsOffsetsByWholeCharacters) {
+  const auto tokenizer = Tokenizer::from_json(
+      R"({"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":true},"post_processor":{"type":"ByteLevel",)"
+      R"("add_prefix_space":true,"trim_offsets":true},"model":{"type":"BPE","vocab":{"Ġ":0,"Ã":1,"©":2},)"
+      R"("merges":[]}})",
+      "prefix");
+
+  const Encoding encoding = tokenizer.encode_with_offsets("\u00e9", false);
+
+  EXPECT_EQ(encoding.ids, (std::vector<int32_t>{0, 1, 2}));
+  EXPECT_EQ(encoding.offsets, (std::vector<std::pair<int64_t, int64_t>>{{0, 0}, {0, 2}, {0, 2}}));
+}
+
 TEST(Tokenizer, EncodesALongLineWithoutBlanksInAboutLinearTime) {
   const auto tokenizer = Tokenizer::from_json(tiny_json(), "tiny");
   const auto seconds = [&](size_t bytes) {
