@@ -12,6 +12,7 @@
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "kamerton/core/json.h"
 #include "kamerton/storage/safetensors.h"

@@ -135,7 +135,7 @@ class TrajectoryTest : public testing::TestWithParam<std::tuple<const char*, int
 TEST_P(TrajectoryTest, EqualsTheReferenceLibrary) {
   KAMERTON_NEED_ORACLE("fixtures/training/runs.json");
   const auto& [run, stage] = GetParam();
-  const comm::Group& world = test::mpi_world();
+  const comm::Group& world = testing_support::mpi_world();
   if (std::string(run) == "accumulation" && world.size() > 2) {
     GTEST_SKIP() << "the fixture's micro-batches have two rows: 1 or 2 ranks";
   }
@@ -181,7 +181,7 @@ INSTANTIATE_TEST_SUITE_P(Stages,
 
 TEST(Trajectory, HasEqualBitsAtEveryStageOfOneWorldSizeAndWithRecomputation) {
   KAMERTON_NEED_ORACLE("fixtures/training/runs.json");
-  const comm::Group& world = test::mpi_world();
+  const comm::Group& world = testing_support::mpi_world();
   Subject first = make_subject("full", 0, world);
   const Trajectory reference = train(first, "full", world, oracle_config(0));
 

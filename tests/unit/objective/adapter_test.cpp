@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kamerton/tuning/lora.h"
 
+#include <unistd.h>
+
 #include <gmock/gmock.h>
 
 #include "kamerton/core/error.h"
@@ -16,6 +18,7 @@ namespace {
 
 using test::max_difference;
 using test::oracle_path;
+using test::oracle_tensor;
 
 struct Adapted {
   std::unique_ptr<model::Decoder> decoder;
@@ -192,7 +195,7 @@ TEST(Dropout, MaskDependsOnTheTokenNotOnItsPlaceInTheBatch) {
   const at::Tensor together = decoder->forward(model::Rows::from_documents({one, two}));
   lora.dropout_keys().keys_N = at::tensor({20, 21, 22}, at::kLong);
   const at::Tensor alone = decoder->forward(model::Rows::from_documents({two}));
-  lora.dropout_keys().keys_N = {};
+  lora.dropout_keys().keys_N = at::Tensor();
   const at::Tensor without = decoder->forward(model::Rows::from_documents({two}));
 
   EXPECT_LT(max_difference(together.slice(0, 4, 7), alone), 1e-5);
