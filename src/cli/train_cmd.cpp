@@ -143,6 +143,11 @@ void write_result(const RunConfig& config,
   }
 }
 
+constexpr const char* kKeysTitle =
+    "# Every key of a run's file\n"
+    "Written by `kamerton train --keys-markdown`; a test compares. `recipes/` has complete runs, `debug/` tiny ones, `quickstart/` the first\n"
+    "one. `--set section.key=value` changes a key on the command line.\n\n";
+
 /// --keys and --keys-markdown: the configuration's documentation.
 void show_keys(const po::variables_map& arguments, const comm::Group& world) {
   if (world.rank() != 0) {
@@ -153,7 +158,7 @@ void show_keys(const po::variables_map& arguments, const comm::Group& world) {
   const std::string text =
       arguments.count("keys") != 0
           ? config::help_text(describe_all, arguments["keys"].as<std::string>())
-          : config::help_markdown(describe_all);
+          : std::string(kKeysTitle) + config::help_markdown(describe_all);
   std::fputs(text.c_str(), stdout);
 }
 
