@@ -65,7 +65,7 @@ void raw_read(const fs::path& path, std::vector<std::vector<float>>& tensors) {
   ::close(file);
 }
 
-constexpr char kPeer[] = R"(
+constexpr char kPeer[] = R"py(
 import os, sys, time, torch
 folder, count, elements, repeats = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 state = {f"t{i}": torch.full((elements,), float(i)) for i in range(count)}
@@ -86,7 +86,7 @@ os.remove(path)
 size = count * elements * 4 / 1e6
 print(f"torch.save + fsync       {size / min(save):8.0f} MB/s")
 print(f"torch.load               {size / min(load):8.0f} MB/s   (no digest)")
-)";
+)py";
 
 void run_peer(const fs::path& folder, size_t count, size_t elements, int repeats) {
   const char* python = std::getenv("KAMERTON_PEER_PYTHON");

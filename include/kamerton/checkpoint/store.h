@@ -18,13 +18,12 @@
 namespace kamerton::checkpoint {
 
 struct StoreOptions {
-  int64_t keep = 2;  ///< newest checkpoints that stay on disk; 0: all
-  bool write_index =
-      true;  ///< index.h5, whole tensors for h5py: a few hundred bytes a slice, written by rank 0
-  bool read_only = false;  ///< takes no lock, creates and removes nothing; save() is an error
-  std::string
-      owner;  ///< a name that survives a restart elsewhere (a SLURM job id); "" when there is none
-  std::string program_version;
+  int64_t keep = 2;         ///< newest checkpoints that stay on disk; 0: all
+  bool write_index = true;  ///< index.h5: whole tensors for h5py; rank 0 writes it
+  bool read_only = false;   ///< takes no lock, creates and removes nothing; save() is an error
+  /// A name that survives a restart on another host (a SLURM job id); "" when there is none.
+  std::string owner = {};
+  std::string program_version = {};
   int io_threads = 2;     ///< threads a rank for digests
   int64_t lease_s = 900;  ///< a lock from another host, not renewed for so long, is taken over
 };
@@ -37,8 +36,6 @@ struct SaveReport {
   double seconds = 0.0;   ///< from call to return, slowest rank
   double write_s = 0.0;   ///< of these: writing and closing files, slowest rank
   double digest_s = 0.0;  ///< of these: fsync and digest, which overlap, slowest rank
-  bool durable =
-      true;  ///< false: published, but the last fsync failed; the older checkpoints were kept
 };
 
 struct TensorInfo {
@@ -50,7 +47,7 @@ struct TensorInfo {
 /// What the manifest says.
 struct Contents {
   int64_t step = 0;
-  std::string program_version;
+  std::string program_version = {};
   int world_size = 0;  ///< of the run that saved
   int64_t bytes = 0;   ///< of all files
   std::vector<std::string> files;
@@ -64,7 +61,8 @@ struct Contents {
 /// Errors reach every rank: when one rank fails, all throw the first failure's text. Io: disk full
 /// (bytes needed and free), failing device, wrong digest. Output: the folder cannot be made or
 /// written. Data: a checkpoint that is not complete, or is not what the caller expects. After a
-/// failed save the earlier checkpoints are untouched.
+/// failed save the earlier checkpoints are untouched. When only the very last flush to disk fails,
+/// the text says "outcome unknown": the new checkpoint is visible and older ones are kept.
 class Store {
  public:
   /// Makes the folder, takes its lock, removes what an interrupted save left (unless read_only).
