@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ranks that die, hang or miscount: the job ends, says who, and nothing is left behind."""
 import os
+import pathlib
 import signal
 import time
 
@@ -13,13 +14,17 @@ class Faults(support.ProgramTest):
             return name not in os.popen("ps -eo args").read().replace("ps -eo args", "")
         self.assertTrue(support.wait_until(gone, 30), "processes of the run are still there")
 
+    @staticmethod
+    def is_rank(pid, rank):
+        process = pathlib.Path(f"/proc/{pid}")
+        return "kamerton" in (process / "comm").read_text() and f"OMPI_COMM_WORLD_RANK={rank}".encode() in (process / "environ").read_bytes()
+
     def test_killed_rank_is_named(self):
         started = time.monotonic()
         process = self.start_program("train", "configs/debug/tiny.yaml", "--set", "name=killed-rank", "--set", "train.steps=1000000", ranks=2)
         metrics = self.folder / "runs/killed-rank/metrics.jsonl"
         self.assertTrue(support.wait_until(lambda: metrics.exists() and metrics.stat().st_size > 500))
-        ranks = [pid for pid in support.children(process.pid) if "kamerton" in open(f"/proc/{pid}/comm").read()]
-        victim = next(pid for pid in ranks if b"OMPI_COMM_WORLD_RANK=1" in open(f"/proc/{pid}/environ", "rb").read())
+        victim = next(pid for pid in support.children(process.pid) if self.is_rank(pid, 1))
         started = time.monotonic()
         os.kill(victim, signal.SIGKILL)
         out, err = process.communicate(timeout=60)
