@@ -47,9 +47,10 @@ Digest digest_of(std::string_view text, DigestKind kind = DigestKind::Blake2b);
 /// MappedFile::open; an empty file is fine.
 Digest digest_of_file(const std::filesystem::path& path, DigestKind kind = DigestKind::Blake2b);
 
-/// A digest that several threads compute: BLAKE2b over the file's length (8 bytes, little-endian)
-/// and the BLAKE2b digests of its pieces of kTreePiece bytes, in order. The value does not depend
-/// on the number of threads. Errors as above.
+/// A fast digest against damage (not against forgery), computed by several threads: BLAKE2b over
+/// the file's length (8 bytes, little-endian) and, in order, a 16-byte Poly1305 of each of its
+/// pieces of kTreePiece bytes, under the key BLAKE2b("kamerton tree digest, version 1"). The value
+/// does not depend on the number of threads. Errors as above.
 inline constexpr uint64_t kTreePiece = uint64_t{8} << 20;
 Digest tree_digest_of_file(const std::filesystem::path& path, int num_threads);
 

@@ -55,6 +55,15 @@ TEST(Digest, OfATreeDoesNotDependOnThreadsAndSeesEveryByte) {
   EXPECT_NE(digest, tree_digest_of_file(folder / "file", 2));
 }
 
+TEST(Digest, OfATreeIsWhatTheFormatSays) {
+  // BLAKE2b-256(u64 5 | Poly1305(key, "hello")) computed with Python's hashlib and Poly1305 written
+  // out.
+  const test::TemporaryFolder folder;
+  test::write_text(folder / "file", "hello");
+  EXPECT_EQ(to_hex(tree_digest_of_file(folder / "file", 1)),
+            "19e39f1194d72c447425186d4e05cccf846c3ea57363079b5bfc77715e6b9572");
+}
+
 TEST(Digest, OfAMissingFileNamesIt) {
   test::expect_error(
       core::ErrorKind::Data, {"no file", "nowhere"}, [] { digest_of_file("nowhere"); });
