@@ -3,10 +3,10 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
-#include <nlohmann/json.hpp>
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "kamerton/comm/watchdog.h"
 #include "kamerton/core/error.h"
@@ -110,15 +110,15 @@ train::RunIdentity identity_of(const RunConfig& config,
                                const text::TokenizerBundle& bundle,
                                int64_t total_steps,
                                const comm::Group& world) {
-  return {
-      .config_yaml = config::dump(config),
-      .base_model = config.model.path,
-      .method = config.tuning.method,
-      .total_steps = total_steps,
-      .details_json = core::Json{{"tokenizer_digest", storage::to_hex(storage::digest_of(bundle.digest_text()))},
-                                 {"world_size", world.size()},
-                                 {"zero_stage", config.optim.zero_stage}}
-                          .dump()};
+  return {.config_yaml = config::dump(config),
+          .base_model = config.model.path,
+          .method = config.tuning.method,
+          .total_steps = total_steps,
+          .details_json = core::Json{{"tokenizer_digest",
+                                      storage::to_hex(storage::digest_of(bundle.digest_text()))},
+                                     {"world_size", world.size()},
+                                     {"zero_stage", config.optim.zero_stage}}
+                              .dump()};
 }
 
 checkpoint::StoreOptions store_options(const RunConfig& config) {
@@ -145,7 +145,8 @@ void write_result(const RunConfig& config,
 
 constexpr const char* kKeysTitle =
     "# Every key of a run's file\n"
-    "Written by `kamerton train --keys-markdown`; a test compares. `recipes/` has complete runs, `debug/` tiny ones, `quickstart/` the first\n"
+    "Written by `kamerton train --keys-markdown`; a test compares. `recipes/` has complete runs, "
+    "`debug/` tiny ones, `quickstart/` the first\n"
     "one. `--set section.key=value` changes a key on the command line.\n\n";
 
 /// --keys and --keys-markdown: the configuration's documentation.
@@ -188,6 +189,21 @@ struct Run {
   uint64_t seed() const { return static_cast<uint64_t>(config.train.seed); }
   int64_t max_positions() const { return tuned.decoder->config().max_positions; }
 };
+
+/// Gives the parameters memory and fills it; the base model's files are closed again at the end
+/// (their pages count as ours).
+std::unique_ptr<optim::ShardedParameters> place(Run& run) {
+  model::Decoder& decoder = *run.tuned.decoder;
+  auto parameters = std::make_unique<optim::ShardedParameters>(
+      decoder.units(),
+      optim::ShardGroups{run.mesh.shard(), run.mesh.replicate()},
+      run.config.optim,
+      decoder.dtype());
+  decoder.set_hooks(parameters.get());
+  const auto weights = model::open_weights(run.config.model, decoder);
+  parameters->load(filler(run.config, run.tuned, *weights));
+  return parameters;
+}
 
 /// From placed parameters to the end of the run.
 int go(Run& run,
@@ -269,14 +285,8 @@ int run_train(const po::variables_map& arguments, comm::Session* session) {
   session->watchdog().start(config.folder(), config.train.watchdog_s);
   train::catch_stop_signals();
 
-  const auto weights = model::open_weights(config.model, *run.tuned.decoder);
-  optim::ShardedParameters parameters(run.tuned.decoder->units(),
-                                      {run.mesh.shard(), run.mesh.replicate()},
-                                      config.optim,
-                                      run.tuned.decoder->dtype());
-  run.tuned.decoder->set_hooks(&parameters);
-  parameters.load(filler(config, run.tuned, *weights));
-  return go(run, parameters, resume, *session, threads);
+  const auto parameters = place(run);
+  return go(run, *parameters, resume, *session, threads);
 }
 
 }  // namespace
