@@ -55,9 +55,15 @@ double blocked_sum_of_squares(const at::Tensor& values) {
 }  // namespace
 
 void ShardedParameters::begin_micro_batch(bool last) {
+  const at::NoGradGuard no_grad;
   state_->settle();
+  // Before the first activations: what stays must not take the blocks that they will want again.
+  state_->prepare_state();
   if (!state_->in_step) {
     for (UnitStore& store : state_->units) {
+      if (state_->stage < 2) {
+        store.training.gradients.fill();
+      }
       store.training.touched = false;
       store.training.reduced = false;
     }

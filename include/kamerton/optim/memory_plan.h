@@ -45,6 +45,7 @@ struct MemoryPlan {
       0;  ///< gathered units (stage 3), the unit's unreduced gradient (stages 2, 3), reduce buffers
   int64_t activations = 0;  ///< saved for backward, and the largest block's working set
   int64_t head = 0;         ///< chunk of logits and the gradient of the hidden states
+  int64_t kept = 0;         ///< freed, and kept by the allocator for the next step
   int64_t base = 0;         ///< the process before a model is loaded
 
   int64_t total() const;

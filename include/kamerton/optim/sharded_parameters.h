@@ -65,8 +65,8 @@ struct ShardedBytes {
 class ShardedParameters final : public tensor::UnitHooks {
  public:
   /// Places every parameter of `units` (contents undefined until load()). compute: at::kFloat, or
-  /// at::kBFloat16 with fp32 masters for trainable parameters. The state is allocated at its first
-  /// use, so evaluation does not pay for it. Throws ErrorKind::Config for a bad stage,
+  /// at::kBFloat16 with fp32 masters for trainable parameters. The state is allocated by the first
+  /// micro-batch, so evaluation does not pay for it. Throws ErrorKind::Config for a bad stage,
   /// ErrorKind::Internal for a parameter listed twice.
   ShardedParameters(const std::vector<tensor::ParamUnit>& units,
                     const ShardGroups& groups,
