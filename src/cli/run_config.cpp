@@ -46,13 +46,6 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
                        .allowed = "no slash",
                        .hint = "output: " + config.name});
   }
-  if (config.train.steps.has_value() && config.train.epochs.has_value()) {
-    throw core::Error(core::ErrorKind::Config,
-                      {.where = "cli.run_config",
-                       .what = "both train.steps and train.epochs are set",
-                       .allowed = "one of them",
-                       .hint = "--set train.epochs=null"});
-  }
   optim::validate(config.optim);
   return config;
 }

@@ -146,14 +146,17 @@ void RunReporter::farewell(const std::string& word) {
 
 void RunReporter::finish(const optim::MemoryPlan& plan, bool has_adapter) {
   const int64_t peak = world_.max(telemetry::peak_rss_bytes());
+  const int64_t held = world_.max(tensor::allocator_stats().peak_live_bytes);
   const std::string folder = config_.folder().string();
-  farewell(fmt::format(
-      "done in {}: {} tokens, {} step(s) skipped; peak memory of a rank {} (planned {})",
-      core::format_duration(clock_.now_s() - start_s_),
-      total_tokens_,
-      skipped_,
-      core::format_bytes(static_cast<uint64_t>(peak)),
-      core::format_bytes(static_cast<uint64_t>(plan.total()))));
+  farewell(
+      fmt::format("done in {}: {} tokens, {} step(s) skipped; peak memory of a rank {} (tensors "
+                  "{}), planned {}",
+                  core::format_duration(clock_.now_s() - start_s_),
+                  total_tokens_,
+                  skipped_,
+                  core::format_bytes(static_cast<uint64_t>(peak)),
+                  core::format_bytes(static_cast<uint64_t>(held)),
+                  core::format_bytes(static_cast<uint64_t>(plan.total()))));
   if (world_.rank() == 0) {
     core::log_info(
         has_adapter

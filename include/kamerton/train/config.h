@@ -44,7 +44,7 @@ inline void describe(config::Fields& f, CheckpointConfig& c) {
 inline void describe(config::Fields& f, TrainConfig& c) {
   f.knob("steps",
          c.steps,
-         {.text = "length of the run; give this or epochs", .unit = "optimizer updates", .min = 1});
+         {.text = "length of the run; wins over epochs", .unit = "optimizer updates", .min = 1});
   f.knob("epochs",
          c.epochs,
          {.text = "length of the run in passes over the data; 1 when neither is given",
