@@ -6,6 +6,7 @@ Prints one JSON line a step on stdout: {"seconds": ..., "loss": ...}; the last l
 """
 import argparse
 import json
+import os
 import resource
 import time
 
@@ -38,6 +39,11 @@ def main():
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     ids = torch.arange(args.batch * args.length).mul(7919).add(13).remainder(31999).view(args.batch, args.length)
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    if ranks > 1:
+        torch.distributed.init_process_group("gloo")
+        model = torch.nn.parallel.DistributedDataParallel(model)
     for _ in range(args.steps):
         start, cpu = time.perf_counter(), time.process_time()
         with torch.autocast("cpu", torch.bfloat16, enabled=args.dtype == "autocast"):
@@ -47,8 +53,10 @@ def main():
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         seconds = time.perf_counter() - start
-        print(json.dumps({"seconds": seconds, "cpu": time.process_time() - cpu, "loss": loss.item()}), flush=True)
-    print(json.dumps({"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}), flush=True)
+        if rank == 0:
+            print(json.dumps({"seconds": seconds, "cpu": time.process_time() - cpu, "loss": loss.item()}), flush=True)
+    if rank == 0:
+        print(json.dumps({"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}), flush=True)
 
 
 if __name__ == "__main__":

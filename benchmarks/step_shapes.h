@@ -2,9 +2,9 @@
 // The model shapes that benchmarks use.
 #pragma once
 
-#include <fmt/format.h>
-
 #include <string>
+
+#include <fmt/format.h>
 
 namespace kamerton::bench {
 
@@ -24,7 +24,11 @@ inline std::string config_of(const StepShape& shape) {
 "hidden_size": {}, "intermediate_size": {}, "num_hidden_layers": {}, "num_attention_heads": {},
 "num_key_value_heads": {}, "max_position_embeddings": 1024, "rms_norm_eps": 1e-6,
 "tie_word_embeddings": true}})",
-      shape.hidden, shape.wide, shape.layers, shape.heads, shape.heads);
+      shape.hidden,
+      shape.wide,
+      shape.layers,
+      shape.heads,
+      shape.heads);
 }
 
 }  // namespace kamerton::bench

@@ -39,7 +39,7 @@ struct SaveOptions {
   at::ScalarType dtype = at::kFloat;
   int64_t max_shard_bytes = int64_t{5} << 30;
   /// Tokenizer files and others copied from here when present ("" : none).
-  std::string copy_from;
+  std::string copy_from = {};
   bool writes = true;  ///< false: takes part in the fetches only (ranks other than 0)
 };
 
