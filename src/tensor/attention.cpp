@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include "device_ops.h"
+#include "documents.h"
 #include "node.h"
 #include "raw.h"
 
@@ -11,58 +13,6 @@ namespace kamerton::tensor {
 namespace {
 
 using Offsets = std::shared_ptr<const std::vector<int64_t>>;
-
-/// `count` documents of equal length next to each other: one call of the kernel.
-struct Group {
-  int64_t begin;
-  int64_t count;
-  int64_t length;
-
-  int64_t rows() const { return count * length; }
-};
-
-std::vector<Group> group_documents(const std::vector<int64_t>& offsets) {
-  std::vector<Group> groups;
-  for (size_t d = 0; d + 1 < offsets.size(); ++d) {
-    const int64_t length = offsets[d + 1] - offsets[d];
-    if (length == 0) {
-      continue;
-    }
-    if (!groups.empty() && groups.back().length == length) {
-      ++groups.back().count;
-    } else {
-      groups.push_back({offsets[d], 1, length});
-    }
-  }
-  return groups;
-}
-
-/// Rows of a group as [count, heads, length, head_dim], a view.
-at::Tensor heads_of(const at::Tensor& flat, const Group& group, int64_t heads) {
-  return flat.narrow(0, group.begin, group.rows())
-      .view({group.count, group.length, heads, flat.size(1) / heads})
-      .transpose(1, 2);
-}
-
-/// Keys or values with each head repeated for its group of query heads, without copying.
-at::Tensor spread(const at::Tensor& flat, const Group& group, const AttentionShape& shape) {
-  const at::Tensor heads = heads_of(flat, group, shape.kv_heads);
-  if (shape.heads == shape.kv_heads) {
-    return heads;
-  }
-  return heads.unsqueeze(2).expand({-1, -1, shape.heads / shape.kv_heads, -1, -1}).flatten(1, 2);
-}
-
-/// Additive mask of a sliding window, or undefined when causality alone says all.
-std::optional<at::Tensor> window_mask(const at::Tensor& like, int64_t length, int64_t window) {
-  if (window <= 0 || length <= window) {
-    return std::nullopt;
-  }
-  const at::Tensor allowed =
-      at::ones({length, length}, like.options().dtype(at::kBool)).tril().triu(1 - window);
-  return at::zeros({length, length}, like.options())
-      .masked_fill_(allowed.logical_not(), -std::numeric_limits<double>::infinity());
-}
 
 struct AttentionStep final : BackwardStep {
   at::Tensor q, k, v, out;  // q and k rotated
@@ -132,44 +82,6 @@ struct AttentionStep final : BackwardStep {
   }
 };
 
-/// The ATen way for other devices: out of place, recorded by autograd itself.
-at::Tensor attend_plain(const at::Tensor& q,
-                        const at::Tensor& k,
-                        const at::Tensor& v,
-                        const AttentionShape& shape,
-                        const Offsets& offsets) {
-  std::vector<at::Tensor> parts;
-  for (const Group& group : group_documents(*offsets)) {
-    const auto mask = window_mask(q, group.length, shape.window);
-    parts.push_back(at::scaled_dot_product_attention(heads_of(q, group, shape.heads),
-                                                     heads_of(k, group, shape.kv_heads),
-                                                     heads_of(v, group, shape.kv_heads),
-                                                     mask,
-                                                     0.0,
-                                                     !mask.has_value(),
-                                                     shape.scale,
-                                                     shape.heads != shape.kv_heads)
-                        .transpose(1, 2)
-                        .reshape({group.rows(), q.size(1)}));
-  }
-  return parts.empty() ? at::empty_like(q) : at::cat(parts, 0);
-}
-
-at::Tensor rotated_plain(const at::Tensor& x, const Rotary& rotary, int64_t head_dim) {
-  const int64_t half = rotary.cos_NR.size(1);
-  const at::Tensor heads = x.view({x.size(0), -1, head_dim});
-  const at::Tensor a = heads.narrow(2, 0, half).to(at::kFloat);
-  const at::Tensor b = heads.narrow(2, half, half).to(at::kFloat);
-  const at::Tensor cos = rotary.cos_NR.unsqueeze(1);
-  const at::Tensor sin = rotary.sin_NR.unsqueeze(1);
-  const at::Tensor rest = heads.narrow(2, 2 * half, head_dim - 2 * half);
-  return at::cat({(a * cos - b * sin).to(x.scalar_type()),
-                  (b * cos + a * sin).to(x.scalar_type()),
-                  rest},
-                 2)
-      .view(x.sizes());
-}
-
 at::Tensor attend_flash(AttentionStep& step) {
   at::Tensor out = at::empty_like(step.q);
   const std::vector<Group> groups = group_documents(*step.offsets);
@@ -200,7 +112,7 @@ void rotate(at::Tensor& x_NE, const Rotary& rotary, int64_t head_dim, bool inver
   const int64_t width = x_NE.size(1);
   if (!has_kernels(x_NE)) {
     const Rotary turn{rotary.cos_NR, inverse ? rotary.sin_NR.neg() : rotary.sin_NR};
-    x_NE.copy_(rotated_plain(x_NE, turn, head_dim));
+    x_NE.copy_(device::rotated(x_NE, turn, head_dim));
     return;
   }
   const float sign = inverse ? -1.0f : 1.0f;
@@ -231,12 +143,7 @@ at::Tensor attend(const at::Tensor& q,
                   const Offsets& offsets) {
   const bool rotates = rotary.cos_NR.defined();
   if (!has_kernels(q)) {
-    return rotates ? attend_plain(rotated_plain(q, rotary, shape.head_dim),
-                                  rotated_plain(k, rotary, shape.head_dim),
-                                  v,
-                                  shape,
-                                  offsets)
-                   : attend_plain(q, k, v, shape, offsets);
+    return device::attend(q, k, v, rotary, shape, *offsets);
   }
   auto step = make_step<AttentionStep>();
   at::Tensor out;

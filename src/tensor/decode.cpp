@@ -7,6 +7,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include "device_ops.h"
 #include "raw.h"
 
 namespace kamerton::tensor {
@@ -57,39 +58,13 @@ void decode_head(const CachedRow& cached,
   }
 }
 
-/// The ATen way: one row at a time over gathered pages.
-at::Tensor attend_plain(const at::Tensor& q,
-                        const std::vector<CachedRow>& rows,
-                        const AttentionShape& shape) {
-  std::vector<at::Tensor> results;
-  for (size_t n = 0; n < rows.size(); ++n) {
-    const at::Tensor pages = at::cat(*rows[n].pages, 1);
-    const int64_t first =
-        shape.window > 0 ? std::max<int64_t>(0, rows[n].length - shape.window) : 0;
-    const at::Tensor seen = pages.narrow(1, first, rows[n].length - first)
-                                .view({2, -1, shape.kv_heads, shape.head_dim})
-                                .transpose(1, 2);
-    const at::Tensor query = q[static_cast<int64_t>(n)].view({1, shape.heads, 1, shape.head_dim});
-    results.push_back(at::scaled_dot_product_attention(query,
-                                                       seen[0].unsqueeze(0),
-                                                       seen[1].unsqueeze(0),
-                                                       {},
-                                                       0.0,
-                                                       false,
-                                                       shape.scale,
-                                                       shape.heads != shape.kv_heads)
-                          .view({1, -1}));
-  }
-  return at::cat(results, 0);
-}
-
 }  // namespace
 
 at::Tensor attend_cached(const at::Tensor& q,
                          const std::vector<CachedRow>& rows,
                          const AttentionShape& shape) {
   if (!has_kernels(q)) {
-    return attend_plain(q, rows, shape);
+    return device::attend_cached(q, rows, shape);
   }
   at::Tensor out = at::empty_like(q);
   const int64_t tasks = q.size(0) * shape.heads;

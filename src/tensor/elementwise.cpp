@@ -6,6 +6,7 @@
 
 #include "kamerton/tensor/kernels.h"
 
+#include "device_ops.h"
 #include "node.h"
 #include "raw.h"
 
@@ -71,7 +72,7 @@ bool all_finite(const at::Tensor& x) {
 
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
   if (!has_kernels(gate)) {
-    return at::silu(gate) * up;
+    return device::swiglu(gate, up);
   }
   const at::Tensor g = gate.detach().contiguous();
   const at::Tensor u = up.detach().contiguous();

@@ -6,6 +6,7 @@
 
 #include "kamerton/core/error.h"
 
+#include "device_ops.h"
 #include "node.h"
 #include "raw.h"
 
@@ -52,7 +53,7 @@ struct EmbeddingStep final : BackwardStep {
   /// target[tokens[n]] += dy[n]. Threads split the columns, so that equal tokens add in order of n.
   void add_rows(at::Tensor& target, const at::Tensor& dy) const {
     if (!has_kernels(dy)) {
-      target.index_add_(0, tokens, dy.to(target.scalar_type()));
+      device::add_rows(target, tokens, dy);
       return;
     }
     const int64_t width = dy.size(1);

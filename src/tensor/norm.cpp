@@ -4,6 +4,7 @@
 
 #include "kamerton/tensor/kernels.h"
 
+#include "device_ops.h"
 #include "node.h"
 #include "raw.h"
 
@@ -117,20 +118,12 @@ struct NormStep final : BackwardStep {
   }
 };
 
-at::Tensor plain_norm(const at::Tensor& x, const ParameterPtr& weight, const Norm& norm) {
-  const at::Tensor wide = x.to(at::kFloat);
-  const at::Tensor scaled = wide * (wide.square().mean(-1, true) + norm.eps).rsqrt();
-  const at::Tensor factor =
-      norm.plus_one ? weight->value.to(at::kFloat) + 1.0 : weight->value.to(at::kFloat);
-  return (scaled * factor).to(x.scalar_type());
-}
-
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x, const ParameterPtr& weight, double eps, bool plus_one) {
   const Norm norm{eps, plus_one};
   if (!has_kernels(x)) {
-    return plain_norm(x, weight, norm);
+    return device::rms_norm(x, weight, eps, plus_one);
   }
   const at::Tensor rows = x.detach().contiguous();
   at::Tensor y;
@@ -161,8 +154,7 @@ std::tuple<at::Tensor, at::Tensor> add_rms_norm(const at::Tensor& x,
                                                 bool plus_one) {
   const Norm norm{eps, plus_one};
   if (!has_kernels(x)) {
-    const at::Tensor sum = x + delta;
-    return {sum, plain_norm(sum, weight, norm)};
+    return device::add_rms_norm(x, delta, weight, eps, plus_one);
   }
   const at::Tensor a = x.detach().contiguous();
   const at::Tensor b = delta.detach().contiguous();

@@ -172,10 +172,11 @@ void run_unit_fused(UnitHooks* hooks, const ParamUnit& unit, const std::function
   }
 }
 
-void place_whole(const std::vector<ParamUnit>& units, at::ScalarType dtype) {
+void place_whole(const std::vector<ParamUnit>& units, at::ScalarType dtype, at::Device device) {
   for (const ParamUnit& unit : units) {
     for (const ParameterPtr& parameter : unit.parameters) {
-      parameter->value = at::empty(parameter->shape, dtype).requires_grad_(parameter->trainable);
+      parameter->value = at::empty(parameter->shape, at::TensorOptions(device).dtype(dtype))
+                             .requires_grad_(parameter->trainable);
     }
   }
 }

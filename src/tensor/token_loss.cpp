@@ -8,6 +8,7 @@
 #include "kamerton/core/error.h"
 #include "kamerton/tensor/linear.h"
 
+#include "device_ops.h"
 #include "node.h"
 #include "raw.h"
 
@@ -16,9 +17,12 @@ namespace {
 
 constexpr int64_t kChunkBytes = int64_t{48} << 20;  // of fp32 logits
 
-int64_t chunk_rows_for(int64_t vocab, int64_t wished) {
+int64_t chunk_rows_for(int64_t vocab, int64_t wished, const at::Tensor& hidden) {
   if (wished > 0) {
     return wished;
+  }
+  if (!hidden.is_cpu()) {
+    return std::clamp<int64_t>(device::kLossChunkBytes / (vocab * 4) / 128 * 128, 128, 8192);
   }
   return std::clamp<int64_t>(kChunkBytes / (vocab * 4) / 32 * 32, 32, 1024);
 }
@@ -26,7 +30,7 @@ int64_t chunk_rows_for(int64_t vocab, int64_t wished) {
 /// Which rows have a target, and what it is.
 struct Selection {
   at::Tensor rows;     // int64 [M]; undefined: all rows
-  at::Tensor targets;  // int64 [M], contiguous, on the CPU for the CPU kernels
+  at::Tensor targets;  // int64 [M], contiguous
 
   int64_t count() const { return targets.size(0); }
   at::Tensor pick(const at::Tensor& x, int64_t begin, int64_t n) const {
@@ -111,35 +115,6 @@ void run_chunk_cpu(at::Tensor& logits, const ChunkWork& work) {
   });
 }
 
-/// The same with ATen operations, for other devices.
-void run_chunk_plain(at::Tensor& logits, const ChunkWork& work) {
-  const int64_t rows = logits.size(0);
-  const at::Tensor targets =
-      at::from_blob(const_cast<int64_t*>(work.targets), {rows}, at::kLong).to(logits.device());
-  at::Tensor z = logits.to(at::kFloat) * work.options->logit_scale;
-  const double cap = work.options->soft_cap;
-  if (cap > 0) {
-    z = cap * at::tanh(z / cap);
-  }
-  const at::Tensor log_p = at::log_softmax(z, 1);
-  const at::Tensor nll = -log_p.gather(1, targets.unsqueeze(1)).squeeze(1);
-  at::from_blob(work.nll, {rows}, at::kFloat).copy_(nll);
-  if (work.correct != nullptr) {
-    at::from_blob(work.correct, {rows}, at::kByte).copy_(z.argmax(1).eq(targets));
-  }
-  if (work.gradient) {
-    at::Tensor d = log_p.exp();
-    d.scatter_add_(1, targets.unsqueeze(1), at::full({rows, 1}, -1.0, d.options()));
-    d *= at::from_blob(const_cast<float*>(work.coefficients), {rows, 1}, at::kFloat)
-             .to(logits.device()) *
-         work.options->logit_scale;
-    if (cap > 0) {
-      d *= 1.0 - (z / cap).square();
-    }
-    logits.copy_(d);
-  }
-}
-
 /// Goes over the selected rows chunk by chunk.
 class HeadPass {
  public:
@@ -151,19 +126,26 @@ class HeadPass {
         head_(head),
         selection_(selection),
         options_(options),
-        targets_(selection.targets.to(at::kCPU)),
-        nll(at::empty({selection.count()}, at::kFloat)),
-        correct(options.count_correct ? at::zeros({selection.count()}, at::kByte) : at::Tensor()) {}
+        targets_(selection.targets),
+        nll(at::empty({selection.count()}, hidden.options().dtype(at::kFloat))),
+        correct(options.count_correct
+                    ? at::zeros({selection.count()}, hidden.options().dtype(at::kByte))
+                    : at::Tensor()) {}
 
-  /// coefficients (fp32 CPU [M], undefined: losses only) multiply the gradient of -log p. Fills
+  /// coefficients (fp32 [M], undefined: losses only) multiply the gradient of -log p. Fills
   /// dhidden (zeros [N, D], undefined: not wanted) and the head's accumulator when it is trainable.
+  /// Leaves nll and correct on the CPU: one transfer for all chunks.
   void run(const at::Tensor& coefficients, at::Tensor dhidden) {
     const at::NoGradGuard no_grad;
+    const at::Tensor factors =
+        coefficients.defined() ? coefficients.to(hidden_.device()) : at::Tensor();
     const int64_t total = selection_.count();
-    const int64_t step = chunk_rows_for(head_->shape[0], options_.chunk_rows);
+    const int64_t step = chunk_rows_for(head_->shape[0], options_.chunk_rows, hidden_);
     for (int64_t begin = 0; begin < total; begin += step) {
-      chunk(begin, std::min(step, total - begin), coefficients, dhidden);
+      chunk(begin, std::min(step, total - begin), factors, dhidden);
     }
+    nll = nll.to(at::kCPU);
+    correct = correct.defined() ? correct.to(at::kCPU) : correct;
   }
 
  private:
@@ -171,13 +153,8 @@ class HeadPass {
     const at::Tensor rows = selection_.pick(hidden_, begin, n);
     at::Tensor logits = product_transposed(rows, head_->value);
     const bool gradient = coefficients.defined();
-    const ChunkWork work{targets_.const_data_ptr<int64_t>() + begin,
-                         gradient ? coefficients.const_data_ptr<float>() + begin : nullptr,
-                         nll.mutable_data_ptr<float>() + begin,
-                         correct.defined() ? correct.mutable_data_ptr<uint8_t>() + begin : nullptr,
-                         gradient,
-                         &options_};
-    has_kernels(logits) ? run_chunk_cpu(logits, work) : run_chunk_plain(logits, work);
+    has_kernels(logits) ? losses_cpu(logits, begin, coefficients)
+                        : losses_device(logits, begin, coefficients);
     if (!gradient) {
       return;
     }
@@ -190,6 +167,25 @@ class HeadPass {
     }
   }
 
+  void losses_cpu(at::Tensor& logits, int64_t begin, const at::Tensor& coefficients) {
+    const bool gradient = coefficients.defined();
+    run_chunk_cpu(logits,
+                  {targets_.const_data_ptr<int64_t>() + begin,
+                   gradient ? coefficients.const_data_ptr<float>() + begin : nullptr,
+                   nll.mutable_data_ptr<float>() + begin,
+                   correct.defined() ? correct.mutable_data_ptr<uint8_t>() + begin : nullptr,
+                   gradient,
+                   &options_});
+  }
+
+  void losses_device(at::Tensor& logits, int64_t begin, const at::Tensor& coefficients) {
+    const auto part = [&](const at::Tensor& all) {
+      return all.defined() ? all.narrow(0, begin, logits.size(0)) : all;
+    };
+    device::loss_chunk(
+        logits, {part(targets_), part(coefficients), part(nll), part(correct)}, options_);
+  }
+
   const at::Tensor& hidden_;
   const ParameterPtr& head_;
   const Selection& selection_;
@@ -197,8 +193,8 @@ class HeadPass {
   at::Tensor targets_;
 
  public:
-  at::Tensor nll;      // fp32 CPU [M]
-  at::Tensor correct;  // uint8 CPU [M]
+  at::Tensor nll;      // fp32 [M]
+  at::Tensor correct;  // uint8 [M]
 };
 
 struct LossStep final : BackwardStep {
@@ -245,7 +241,8 @@ at::Tensor coefficients_of(const Selection& selection, const TokenLossOptions& o
   if (!options.weights_N.defined()) {
     return at::full({selection.count()}, options.scale, at::kFloat);
   }
-  return (selection.pick(options.weights_N, 0, selection.count()).to(at::kCPU, at::kFloat) *
+  return (selection.pick(options.weights_N.to(selection.targets.device()), 0, selection.count())
+              .to(at::kCPU, at::kFloat) *
           options.scale)
       .contiguous();
 }
@@ -273,7 +270,7 @@ TokenLoss token_loss(const at::Tensor& hidden_ND,
                      const ParameterPtr& head,
                      const at::Tensor& targets_N,
                      const TokenLossOptions& options) {
-  const Selection selection = select_rows(targets_N, head->shape[0]);
+  const Selection selection = select_rows(targets_N.to(hidden_ND.device()), head->shape[0]);
   const bool records = recording() && (hidden_ND.requires_grad() || head->trainable);
   const at::Tensor hidden = hidden_ND.detach();
   const at::Tensor coefficients = coefficients_of(selection, options);
@@ -300,7 +297,7 @@ at::Tensor token_log_probs(const at::Tensor& hidden_ND,
                            const ParameterPtr& head,
                            const at::Tensor& targets_N,
                            const TokenLossOptions& options) {
-  const Selection selection = select_rows(targets_N, head->shape[0]);
+  const Selection selection = select_rows(targets_N.to(hidden_ND.device()), head->shape[0]);
   const at::Tensor hidden = hidden_ND.detach();
   HeadPass pass(hidden, head, selection, options);
   pass.run({}, {});

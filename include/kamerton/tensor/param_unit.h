@@ -88,6 +88,8 @@ void run_unit_fused(UnitHooks* hooks, const ParamUnit& unit, const std::function
 
 /// Gives every parameter its own whole tensor (for generate, eval, export of a small model, tests).
 /// Contents are undefined.
-void place_whole(const std::vector<ParamUnit>& units, at::ScalarType dtype);
+void place_whole(const std::vector<ParamUnit>& units,
+                 at::ScalarType dtype,
+                 at::Device device = at::kCPU);
 
 }  // namespace kamerton::tensor
