@@ -86,9 +86,9 @@ class CachingAllocator final : public c10::Allocator {
     return block;
   }
 
-  /// The newest free block of the class (its pages are warm), or of the next class for large ones.
+  /// The newest free block of the class (its pages are warm); large ones may be two classes larger.
   Block* reuse(int wanted) {
-    const int last = bytes_of_class(wanted) >= kMapped ? wanted + 1 : wanted;
+    const int last = bytes_of_class(wanted) >= kMapped ? wanted + 2 : wanted;
     for (int c = wanted; c <= last && c < kSizeClasses; ++c) {
       auto& free = free_[static_cast<size_t>(c)];
       if (!free.empty()) {
@@ -124,9 +124,9 @@ class CachingAllocator final : public c10::Allocator {
   }
 
   /// Batches of changing size leave free blocks of many classes behind: before new memory is taken,
-  /// free blocks beyond a quarter of what was ever in use go back.
+  /// free blocks beyond an eighth of what was ever in use go back.
   void keep_cache_small(size_t incoming) {
-    const int64_t limit = stats_.peak_live_bytes + stats_.peak_live_bytes / 4 + (int64_t{64} << 20);
+    const int64_t limit = stats_.peak_live_bytes + stats_.peak_live_bytes / 8 + (int64_t{32} << 20);
     const int64_t after = stats_.reserved_bytes + static_cast<int64_t>(incoming);
     if (after > limit) {
       release_free(std::max<int64_t>(0, limit - static_cast<int64_t>(incoming)));
