@@ -57,7 +57,7 @@ class BundleTest(unittest.TestCase):
         return done.returncode, done.stdout, done.stderr
 
     def elf_files(self):
-        return [f for f in self.bundle.rglob("*") if f.is_file() and f.open("rb").read(4) == b"\x7fELF"]
+        return [f for f in self.bundle.rglob("*") if f.is_file() and f.read_bytes()[:4] == b"\x7fELF"]
 
     def test_is_small_and_names_no_folder_of_this_machine(self):
         self.assertLess(sum(f.stat().st_size for f in self.bundle.rglob("*") if f.is_file()), 60 * 2**20)
@@ -71,6 +71,10 @@ class BundleTest(unittest.TestCase):
         code, out, err = self.run_clean(self.bundle / "kamerton", "version", hide=True)
         self.assertEqual(code, 0, err)
         self.assertIn("kamerton", out.lower())
+
+    def test_doctor_finds_all_that_it_needs(self):
+        code, out, err = self.run_clean(self.bundle / "kamerton", "doctor", hide=True)
+        self.assertEqual(code, 0, out + err)
 
     def test_two_ranks_train_under_the_bundled_mpirun(self):
         runs = self.elsewhere / "runs"

@@ -22,7 +22,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).resolve().parent
 TOOLS = ("slurmctld", "slurmd", "munged", "sbatch", "scontrol", "ip", "nsenter", "unshare", "mpirun")
 RANKS = 4
-SHORT, LONG = 12, 400
+SHORT, LONG = 12, 24
+# Seconds that a rank sleeps at each step of the job that shall be preempted, so that it is surely in mid-run then.
+SLOW = "sleep:seconds=1"
 
 
 def reason_to_skip():
@@ -66,24 +68,26 @@ class SlurmTest(unittest.TestCase):
         cls.environment = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "OMPI_"))}
         cls.environment.update(KAMERTON_HOME=str(ROOT), KAMERTON_SITE="cluster/local.env")
         cls.environment.pop("OMP_NUM_THREADS", None)
+        # The virtual nodes share this machine's cores, which their ranks cannot know: a rank that waits gives its core away.
+        cls.environment["OMPI_MCA_mpi_yield_when_idle"] = "1"
 
-    def slurm_command(self, *words):
-        done = subprocess.run([str(self.slurm / "enter"), *words], env=self.environment, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, cwd=str(ROOT), timeout=60)  # fmt: skip
+    def slurm_command(self, *words, **variables):
+        done = subprocess.run([str(self.slurm / "enter"), *words], env={**self.environment, **variables},
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=str(ROOT), timeout=60)  # fmt: skip
         self.assertEqual(done.returncode, 0, done.stdout.decode())
         return done.stdout.decode()
 
-    def submit(self, *words):
-        return self.slurm_command("sbatch", "--parsable", *words).strip().split(";")[0]
+    def submit(self, *words, **variables):
+        return self.slurm_command("sbatch", "--parsable", *words, **variables).strip().split(";")[0]
 
     def train_arguments(self, name, steps, every=0):
         settings = {"name": name, "output": str(self.work / "runs"), "train.steps": steps, "train.checkpoint.every": every,
                     "telemetry.tensorboard": "false"}  # fmt: skip
         return ["configs/debug/tiny.yaml"] + [w for k, v in settings.items() for w in ("--set", "%s=%s" % (k, v))]
 
-    def submit_run(self, name, steps):
+    def submit_run(self, name, steps, **variables):
         log = self.work / (name + ".log")
-        return self.submit("--output=%s" % log, "launch/train.sbatch", *self.train_arguments(name, steps)), log
+        return self.submit("--output=%s" % log, "launch/train.sbatch", *self.train_arguments(name, steps), **variables), log
 
     def job(self, number):
         text = self.slurm_command("scontrol", "-o", "show", "job", number)
@@ -121,18 +125,18 @@ class SlurmTest(unittest.TestCase):
         number, log = self.submit_run("job", SHORT)
         self.wait_for_end(number, log)
 
-        expected, found = self.losses("local"), self.losses("job")
+        found = self.losses("job")
         self.assertEqual([step for step, _ in found], list(range(1, SHORT + 1)))
-        for (step, a), (_, b) in zip(expected, found):
-            self.assertLess(abs(a - b), 1e-5 * abs(a), "step %d: mpirun %r, srun %r" % (step, a, b))
+        # Sums over ranks have one order, whether the ranks share a node's memory or not: equal to the last bit.
+        self.assertEqual(found, self.losses("local"))
         self.assertIn("n[1-2]", self.read(log))  # both nodes worked
 
     def test_a_preempted_job_resumes_and_ends_with_the_same_weights(self):
         undisturbed, log = self.submit_run("undisturbed", LONG)
         self.wait_for_end(undisturbed, log)
 
-        number, log = self.submit_run("preempted", LONG)
-        wait_until(lambda: len(self.losses("preempted")) >= LONG // 8, 120, "first steps\n" + self.read(log))
+        number, log = self.submit_run("preempted", LONG, KAMERTON_FAULT=SLOW)
+        wait_until(lambda: len(self.losses("preempted")) >= 3, 120, "first steps\n" + self.read(log))
         urgent = self.submit("--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
         wait_until(lambda: self.job(number)["JobState"] == "PENDING", 120, "requeue\n" + self.read(log))
         steps_before = len(self.losses("preempted"))

@@ -50,6 +50,7 @@ elif act == "flaky":
     elif rank == 0: save(4); leave(74, "disk full")
     else: time.sleep(20)
 elif act == "stuck" and rank == 0: leave(76, "peer lost")
+elif act == "load": signal.signal(signal.SIGUSR1, signal.SIG_DFL); (run / f"loads-{{rank}}").touch(); time.sleep(20)
 else: time.sleep(20)
 """
 
@@ -180,14 +181,25 @@ class Running(unittest.TestCase):
 
         self.assertEqual((code, report["attempts"], report["action"]), (79, 3, "stop"))
 
-    def test_sigterm_lets_ranks_save_and_exits_75(self):
-        process = self.start("wait")
+    def ask_to_stop(self, process, files):
         deadline = time.monotonic() + 20
-        while len(list(self.folder.glob("runs/demo/rank-*.status"))) < 2 and time.monotonic() < deadline:
+        while len(list(self.folder.glob("runs/demo/" + files))) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.3)
-
         process.send_signal(signal.SIGTERM)
+
+    def test_ranks_that_are_asked_to_stop_while_they_start_are_queued_again(self):
+        process = self.start("load")
+
+        self.ask_to_stop(process, "loads-*")
+
+        code, _, err, report = self.finish(process)
+        self.assertEqual((code, report["action"], report["last_checkpoint"]), (75, "requeue", None), err)
+
+    def test_sigterm_lets_ranks_save_and_exits_75(self):
+        process = self.start("wait")
+
+        self.ask_to_stop(process, "rank-*.status")
 
         code, _, err, report = self.finish(process)
         self.assertEqual((code, report["action"], report["last_checkpoint"]), (75, "requeue", "step-000013"), err)
