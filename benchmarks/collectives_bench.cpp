@@ -13,6 +13,8 @@
 
 #include "kamerton/comm/session.h"
 
+#include "mpi_options.h"
+
 namespace {
 
 using kamerton::comm::Group;
@@ -99,7 +101,11 @@ std::vector<Race> races(const Group& world, at::Tensor& whole, at::Tensor& part)
 
 int main(int argc, char** argv) {
   kamerton::comm::Session session(argc, argv);
-  const Group& world = session.world();
+  kamerton::comm::MpiOptions options;
+  if (argc > 3) {
+    options.staging_bytes = std::atoll(argv[3]) << 10;
+  }
+  const Group world = argc > 3 ? make_world_group(options) : session.world();
   const int64_t max_mib = argc > 1 ? std::atoll(argv[1]) : 256;
   const int repeats = argc > 2 ? std::max(1, std::atoi(argv[2])) : 9;
   if (world.rank() == 0) {

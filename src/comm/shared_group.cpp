@@ -16,6 +16,12 @@ constexpr int64_t kAlign = 64;
 constexpr int64_t kLineBytes = 4 * kAlign;
 constexpr int64_t kSmallBytes = 16 * 1024;  // all-reduce: every rank sums everything, one turn
 
+constexpr int64_t kCacheBytes = int64_t{16}
+                                << 20;  // results beyond it do not stay in a cache anyway
+
+Store store_for(const at::Tensor& output) {
+  return static_cast<int64_t>(output.nbytes()) > kCacheBytes ? Store::Bypass : Store::Cached;
+}
 int64_t round_up(int64_t value) {
   return (value + kAlign - 1) / kAlign * kAlign;
 }
@@ -131,7 +137,8 @@ void SharedGroup::reduce_scatter(const at::Tensor& input, at::Tensor& output, Re
                  bytes_of(output) + offset * output.element_size(),
                  output.scalar_type(),
                  n,
-                 op);
+                 op,
+                 store_for(output));
     offset += n;
   } while (offset < count);
 }
@@ -211,16 +218,17 @@ void SharedGroup::all_reduce(at::Tensor& tensor, Reduce op) {
 void SharedGroup::all_gather(const at::Tensor& input, at::Tensor& output) {
   const int64_t bytes = static_cast<int64_t>(input.nbytes());
   const uint64_t tag = signature("all_gather", bytes);
+  const Store store = store_for(output);
   int64_t offset = 0;
   do {
     const int64_t n = std::min(stage_bytes_, bytes - offset);
     const int parity = turns_.parity();
     copy_bytes(stage(rank(), parity), bytes_of(input) + offset, n);
-    copy_bytes(bytes_of(output) + rank() * bytes + offset, bytes_of(input) + offset, n);
+    copy_bytes(bytes_of(output) + rank() * bytes + offset, bytes_of(input) + offset, n, store);
     turns_.pass(tag);
     for (int r = 0; r < size(); ++r) {
       if (r != rank()) {
-        copy_bytes(bytes_of(output) + r * bytes + offset, stage(r, parity), n);
+        copy_bytes(bytes_of(output) + r * bytes + offset, stage(r, parity), n, store);
       }
     }
     offset += n;

@@ -3,11 +3,13 @@
 
 #include <cerrno>
 #include <chrono>
-#include <thread>
+#include <climits>
+#include <ctime>
 
 #include <fmt/format.h>
-#include <sched.h>
+#include <linux/futex.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "kamerton/core/error.h"
@@ -18,9 +20,16 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr int kSpins = 4000;
 constexpr int kSpinsOversubscribed = 20;
-constexpr int kYields = 2000;
-constexpr auto kLongestSleep = std::chrono::microseconds(500);
 constexpr auto kAliveEvery = std::chrono::seconds(1);
+constexpr timespec kNap{.tv_sec = 0, .tv_nsec = 100'000'000};
+
+/// Sleeps while *word == seen, at most kNap. The memory is shared between processes.
+void futex_wait(std::atomic<uint32_t>& word, uint32_t seen) {
+  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT, seen, &kNap, nullptr, 0);
+}
+void futex_wake_all(std::atomic<uint32_t>& word) {
+  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
 
 inline void relax() {
 #if defined(__x86_64__)
@@ -48,6 +57,7 @@ void SharedTurns::pass(uint64_t tag) {
   lines_[rank_]->tag[parity].store(tag, std::memory_order_relaxed);
   ++turn_;
   lines_[rank_]->turn.store(turn_, std::memory_order_release);
+  ring();
   for (int peer = 0; peer < static_cast<int>(lines_.size()); ++peer) {
     wait_for(peer);
     if (lines_[peer]->tag[parity].load(std::memory_order_relaxed) != tag) {
@@ -72,23 +82,32 @@ void SharedTurns::wait_for(int peer) const {
     }
     relax();
   }
-  for (int i = 0; i < kYields; ++i) {  // ranks may share a core: let the late one run
+  // A sleeper is woken at once, even on a crowded node; one that yields or polls has used up its
+  // time by then.
+  TurnLine& line = *lines_[peer];
+  auto checked = Clock::now();
+  while (true) {
+    const uint32_t seen = line.bell.load();
+    line.sleepers.fetch_add(1);
+    if (!here()) {
+      futex_wait(line.bell, seen);
+    }
+    line.sleepers.fetch_sub(1);
     if (here()) {
       return;
     }
-    sched_yield();
-  }
-  auto nap = std::chrono::microseconds(20);
-  auto checked = Clock::now();
-  while (!here()) {
-    std::this_thread::sleep_for(nap);
-    nap = std::min<std::chrono::microseconds>(nap * 2, kLongestSleep);
     if (Clock::now() - checked > kAliveEvery) {
       checked = Clock::now();
-      if (!here()) {
-        check_alive(peer);
-      }
+      check_alive(peer);
     }
+  }
+}
+
+void SharedTurns::ring() const {
+  TurnLine& line = *lines_[rank_];
+  line.bell.fetch_add(1);  // sequentially consistent with sleepers: no sleeper misses its bell
+  if (line.sleepers.load() > 0) {
+    futex_wake_all(line.bell);
   }
 }
 

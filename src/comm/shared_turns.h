@@ -13,8 +13,10 @@ namespace kamerton::comm {
 
 /// What a rank shows its peers; lies in shared memory, written by its owner alone.
 struct alignas(64) TurnLine {
-  std::atomic<uint64_t> turn;    ///< turns this rank has reached
-  std::atomic<uint64_t> tag[2];  ///< what it does in the turn, by parity
+  std::atomic<uint64_t> turn;      ///< turns this rank has reached
+  std::atomic<uint64_t> tag[2];    ///< what it does in the turn, by parity
+  std::atomic<uint32_t> bell;      ///< changes with every turn: what sleepers watch (futex)
+  std::atomic<uint32_t> sleepers;  ///< peers that sleep until this rank's next turn
   std::atomic<int32_t> pid;
 };
 static_assert(std::atomic<uint64_t>::is_always_lock_free);
@@ -34,6 +36,7 @@ class SharedTurns {
   void pass(uint64_t tag);
 
  private:
+  void ring() const;
   void wait_for(int peer) const;
   void check_alive(int peer) const;
 
