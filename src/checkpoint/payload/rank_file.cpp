@@ -151,27 +151,35 @@ std::string rank_file_name(int rank) {
 }
 
 FileRecord seal_file(const std::filesystem::path& path, int num_threads) {
-  // The digest reads the page cache while the disk is still busy with the fsync.
-  std::exception_ptr failure;
-  std::thread flusher([&] {
+  // With a thread to spare, the digest reads the page cache while the disk is still busy.
+  std::exception_ptr flush_failure;
+  const auto flush = [&] {
     try {
       storage::sync_file(path);
     } catch (...) {
-      failure = std::current_exception();
+      flush_failure = std::current_exception();
     }
-  });
+  };
+  std::thread flusher;
+  if (num_threads > 1) {
+    flusher = std::thread(flush);
+  } else {
+    flush();
+  }
   FileRecord record;
   record.name = path.filename().string();
+  std::exception_ptr digest_failure;
   try {
     record.size = storage::posix_filesystem().file_size(path).value_or(0);
     record.digest = storage::to_hex(storage::tree_digest_of_file(path, num_threads));
   } catch (...) {
-    flusher.join();
-    throw;
+    digest_failure = std::current_exception();
   }
-  flusher.join();
-  if (failure) {
-    std::rethrow_exception(failure);
+  if (flusher.joinable()) {
+    flusher.join();
+  }
+  if (flush_failure || digest_failure) {
+    std::rethrow_exception(flush_failure ? flush_failure : digest_failure);
   }
   return record;
 }
