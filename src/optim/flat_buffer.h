@@ -16,7 +16,7 @@ namespace kamerton::optim {
 class FlatBuffer {
  public:
   FlatBuffer() = default;
-  FlatBuffer(int64_t numel, at::ScalarType dtype);
+  FlatBuffer(int64_t numel, at::ScalarType dtype, at::Device device);
 
   /// Takes memory from the allocator (contents undefined); nothing when it has memory already.
   void fill();
@@ -36,6 +36,7 @@ class FlatBuffer {
   c10::intrusive_ptr<c10::StorageImpl> storage_;
   at::Tensor whole_;
   at::ScalarType dtype_ = at::kFloat;
+  at::Device device_ = at::kCPU;
   int64_t numel_ = 0;
   int64_t bytes_ = 0;
   bool filled_ = false;

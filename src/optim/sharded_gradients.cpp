@@ -14,6 +14,7 @@
 
 #include "kamerton/core/error.h"
 
+#include "device_update.h"
 #include "sharded_state.h"
 #include "update_kernels.h"
 
@@ -129,12 +130,12 @@ void ShardedParameters::State::reduce(UnitStore& store) {
     if (!training.gradient_part.defined()) {
       const int64_t length = store.trainable.layout.shard;
       training.gradient_part = stage == 1 ? whole.narrow(0, part_begin(store.trainable), length)
-                                          : at::empty({length}, at::kFloat);
+                                          : at::empty({length}, wide());
     }
     if (stage >= 2 && first) {
       groups.shard.reduce_scatter(whole, training.gradient_part);
     } else {
-      at::Tensor sum = at::empty({store.trainable.layout.shard}, at::kFloat);
+      at::Tensor sum = at::empty({store.trainable.layout.shard}, wide());
       groups.shard.reduce_scatter(whole, sum);
       first ? training.gradient_part.copy_(sum) : training.gradient_part.add_(sum);
     }
@@ -159,7 +160,7 @@ void ShardedParameters::State::reduce_leftovers(UnitStore& store) {
     }
     reduce(store);
   } else if (stage >= 2 && !training.touched) {
-    training.gradient_part = at::zeros({store.trainable.layout.shard}, at::kFloat);
+    training.gradient_part = at::zeros({store.trainable.layout.shard}, wide());
   }
   if (groups.replicate.size() > 1) {
     groups.replicate.all_reduce(training.gradient_part);
@@ -167,6 +168,15 @@ void ShardedParameters::State::reduce_leftovers(UnitStore& store) {
 }
 
 double ShardedParameters::State::local_sum_of_squares() {
+  if (!device.is_cpu()) {
+    std::vector<at::Tensor> parts;
+    for (UnitStore& store : units) {
+      if (store.trainable.layout.padded > 0) {
+        parts.push_back(shard_of_part(store.training.gradient_part, store.trainable));
+      }
+    }
+    return device_sum_of_squares(parts);
+  }
   double total = 0.0;
   for (UnitStore& store : units) {
     if (store.trainable.layout.padded > 0) {

@@ -30,12 +30,13 @@ UnitValues place(const tensor::ParamUnit& unit,
                  bool trainable,
                  const comm::Group& shard,
                  int stage,
-                 at::ScalarType dtype) {
+                 at::TensorOptions options) {
   UnitValues values;
   values.layout = lay_out(unit, trainable, shard.size());
-  values.whole = FlatBuffer(values.layout.padded, dtype);
+  values.whole = FlatBuffer(
+      values.layout.padded, c10::typeMetaToScalarType(options.dtype()), options.device());
   if (stage == 3 || values.layout.padded == 0) {
-    values.shard = at::zeros({values.layout.shard}, at::TensorOptions().dtype(dtype));
+    values.shard = at::zeros({values.layout.shard}, options);
   } else {
     values.whole.fill();
     values.whole.whole().zero_();
@@ -49,10 +50,10 @@ UnitValues place(const tensor::ParamUnit& unit,
   return values;
 }
 
-UnitTraining prepare_training(const UnitValues& values, bool decay_1d) {
+UnitTraining prepare_training(const UnitValues& values, bool decay_1d, at::Device device) {
   UnitTraining training;
-  training.gradients = FlatBuffer(values.layout.padded, at::kFloat);
-  training.late_gradients = FlatBuffer(values.layout.padded, at::kFloat);
+  training.gradients = FlatBuffer(values.layout.padded, at::kFloat, device);
+  training.late_gradients = FlatBuffer(values.layout.padded, at::kFloat, device);
   for (const auto& slot : values.layout.slots) {
     training.gradient_views.push_back(training.gradients.view(slot.offset, slot.parameter->shape));
   }
@@ -65,10 +66,12 @@ UnitTraining prepare_training(const UnitValues& values, bool decay_1d) {
 ShardedParameters::State::State(const ShardGroups& shard_groups,
                                 const OptimConfig& optim,
                                 at::ScalarType dtype,
+                                at::Device where,
                                 int num_units)
     : groups(shard_groups),
       config(optim),
       compute(dtype),
+      device(where),
       stage(shard_groups.shard.size() == 1 ? 0 : static_cast<int>(optim.zero_stage)),
       travel(num_units) {
   if (stage == 3) {
@@ -174,20 +177,22 @@ void ShardedParameters::State::settle() {
 ShardedParameters::ShardedParameters(const std::vector<tensor::ParamUnit>& units,
                                      const ShardGroups& groups,
                                      const OptimConfig& config,
-                                     at::ScalarType compute) {
+                                     at::ScalarType compute,
+                                     at::Device device) {
   validate(config);
   check_dtype(compute);
   const at::NoGradGuard no_grad;
-  state_ = std::make_unique<State>(groups, config, compute, static_cast<int>(units.size()));
+  state_ = std::make_unique<State>(groups, config, compute, device, static_cast<int>(units.size()));
+  const at::TensorOptions options = at::TensorOptions(device).dtype(compute);
   state_->units.resize(units.size());
   for (size_t i = 0; i < units.size(); ++i) {
     UnitStore& store = state_->units[i];
     store.unit = units[i];
-    store.trainable = place(units[i], true, groups.shard, state_->stage, compute);
-    store.frozen = place(units[i], false, groups.shard, state_->stage, compute);
-    store.training = prepare_training(store.trainable, config.decay_1d);
+    store.trainable = place(units[i], true, groups.shard, state_->stage, options);
+    store.frozen = place(units[i], false, groups.shard, state_->stage, options);
+    store.training = prepare_training(store.trainable, config.decay_1d, device);
     if (state_->master_apart()) {
-      store.training.master = at::zeros({state_->part_length(store.trainable)}, at::kFloat);
+      store.training.master = at::zeros({state_->part_length(store.trainable)}, state_->wide());
     }
     for (const UnitValues* values : {&store.trainable, &store.frozen}) {
       for (const FlatSlot& slot : values->layout.slots) {

@@ -56,13 +56,18 @@ struct UnitStore {
 };
 
 struct ShardedParameters::State {
-  State(const ShardGroups& shard_groups, const OptimConfig& optim, at::ScalarType dtype, int units);
+  State(const ShardGroups& shard_groups,
+        const OptimConfig& optim,
+        at::ScalarType dtype,
+        at::Device where,
+        int units);
 
   ShardGroups groups;
   comm::Group gather_group;  ///< stage 3: gathers ahead have their own communicator, reductions may
                              ///< overtake them
   OptimConfig config;
   at::ScalarType compute;
+  at::Device device;
   int stage;
   std::vector<UnitStore> units;
   std::unordered_map<const tensor::Parameter*, std::pair<size_t, const FlatSlot*>> places;
@@ -76,6 +81,8 @@ struct ShardedParameters::State {
   int64_t transient_peak = 0;
 
   bool master_apart() const { return compute != at::kFloat; }
+  /// fp32 on the device: gradients, masters, moments.
+  at::TensorOptions wide() const { return at::TensorOptions(device).dtype(at::kFloat); }
   /// The first element of the flat buffer in this rank's part, and how many there are.
   int64_t part_begin(const UnitValues& values) const;
   int64_t part_length(const UnitValues& values) const;
@@ -98,6 +105,8 @@ struct ShardedParameters::State {
   void reduce(UnitStore& store);
   void reduce_leftovers(UnitStore& store);
   double local_sum_of_squares();
+  void update_host(int64_t number, double lr);
+  void update_device(int64_t number, double lr);
 
   void prepare_state();
   std::vector<NamedPart> named_parts(UnitStore& store) const;

@@ -107,7 +107,7 @@ void ShardedParameters::State::prepare_state() {
   }
   for (UnitStore& store : units) {
     for (int i = 0; i < num_moments(config); ++i) {
-      store.training.moments.push_back(at::zeros({part_length(store.trainable)}, at::kFloat));
+      store.training.moments.push_back(at::zeros({part_length(store.trainable)}, wide()));
     }
   }
   state_ready = true;
@@ -126,18 +126,27 @@ void ShardedParameters::update(int64_t update_number, double lr) {
   State& state = *state_;
   state.settle();
   state.prepare_state();
-  const OptimConfig& config = state.config;
-  for (UnitStore& store : state.units) {
+  state.device.is_cpu() ? state.update_host(update_number, lr)
+                        : state.update_device(update_number, lr);
+  if (state.stage == 1 || state.stage == 2) {
+    for (UnitStore& store : state.units) {
+      state.share_values(store.trainable);
+    }
+  }
+}
+
+void ShardedParameters::State::update_host(int64_t number, double lr) {
+  for (UnitStore& store : units) {
     if (store.trainable.layout.padded == 0) {
       continue;
     }
     PartArrays part;
-    part.begin = state.part_begin(store.trainable);
-    part.length = state.part_length(store.trainable);
-    part.param = state.master_part(store).data_ptr<float>();
+    part.begin = part_begin(store.trainable);
+    part.length = part_length(store.trainable);
+    part.param = master_part(store).data_ptr<float>();
     part.grad = store.training.gradient_part.const_data_ptr<float>();
-    if (state.master_apart()) {
-      at::Tensor low = state.stage == 0 ? store.trainable.whole.whole() : store.trainable.shard;
+    if (master_apart()) {
+      at::Tensor low = stage == 0 ? store.trainable.whole.whole() : store.trainable.shard;
       part.low = reinterpret_cast<uint16_t*>(low.data_ptr<at::BFloat16>());
     }
     for (size_t i = 0; i < store.training.moments.size(); ++i) {
@@ -146,18 +155,15 @@ void ShardedParameters::update(int64_t update_number, double lr) {
     if (config.algorithm == "adamw") {
       update_adamw(part,
                    store.training.segments,
-                   adamw_factors(config, update_number, lr, state.clip_factor),
+                   adamw_factors(config, number, lr, clip_factor),
                    lr * config.weight_decay);
     } else {
       update_sgd(part,
                  store.training.segments,
-                 {.clip = static_cast<float>(state.clip_factor),
+                 {.clip = static_cast<float>(clip_factor),
                   .weight_decay = static_cast<float>(config.weight_decay),
                   .momentum = static_cast<float>(config.momentum),
                   .lr = static_cast<float>(lr)});
-    }
-    if (state.stage == 1 || state.stage == 2) {
-      state.share_values(store.trainable);
     }
   }
 }

@@ -67,11 +67,13 @@ class ShardedParameters final : public tensor::UnitHooks {
   /// Places every parameter of `units` (contents undefined until load()). compute: at::kFloat, or
   /// at::kBFloat16 with fp32 masters for trainable parameters. The state is allocated by the first
   /// micro-batch, so evaluation does not pay for it. Throws ErrorKind::Config for a bad stage,
-  /// ErrorKind::Internal for a parameter listed twice.
+  /// ErrorKind::Internal for a parameter listed twice. Everything lies on `device`, whose tensors
+  /// the groups must take; load() asks for tensors there.
   ShardedParameters(const std::vector<tensor::ParamUnit>& units,
                     const ShardGroups& groups,
                     const OptimConfig& config,
-                    at::ScalarType compute);
+                    at::ScalarType compute,
+                    at::Device device = at::kCPU);
   ~ShardedParameters() override;
   ShardedParameters(const ShardedParameters&) = delete;
   ShardedParameters& operator=(const ShardedParameters&) = delete;
