@@ -91,7 +91,7 @@ LossReport evaluate_loss(model::Decoder& model,
   options.count_correct = true;
   LossReport report;
   while (const auto batch = stream.next()) {
-    const objective::Tokens tokens = objective::to_tokens(*batch);
+    const objective::Tokens tokens = objective::to_tokens(*batch, model.device());
     const tensor::TokenLoss part =
         model.loss(model.forward(tokens.rows), tokens.targets_N, options);
     report.nll_sum += part.nll_sum;

@@ -10,9 +10,14 @@ void describe(config::Fields& fields, ModelOptions& options) {
       "path",
       options.path,
       {.text = "The model: a Hugging Face directory (config.json, *.safetensors, tokenizer)"});
+  fields.knob("device",
+              options.device,
+              {.text = "Where is computed; auto: on a GPU when the program found one and its plug-in, "
+                       "else on the processor",
+               .choices = {"auto", "cpu", "cuda"}});
   fields.knob("dtype",
               options.dtype,
-              {.text = "What is computed in; auto: bf16 for 16-bit checkpoints where the processor "
+              {.text = "What is computed in; auto: bf16 for 16-bit checkpoints where the processor or GPU "
                        "multiplies bf16, else fp32. Master weights are fp32 in any case",
                .cost = "fp32 doubles the memory of parameters and activations",
                .choices = {"auto", "fp32", "bf16"}});

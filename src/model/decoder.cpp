@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include <ATen/ATen.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <fmt/format.h>
 
 #include "kamerton/core/error.h"
@@ -26,14 +27,30 @@ bool processor_multiplies_bf16() {
 #endif
 }
 
-at::ScalarType resolve_dtype(const std::string& wish, at::ScalarType stored) {
+/// ATen has CUDA only when the program has loaded the plug-in; the thread's current device is ours.
+at::Device resolve_device(const std::string& wish) {
+  const bool present = wish != "cpu" && at::hasCUDA();
+  if (wish == "cuda" && !present) {
+    throw core::Error(core::ErrorKind::Config,
+                      {.where = "model.decoder",
+                       .what = "there is no GPU to compute on",
+                       .got = "device cuda",
+                       .allowed = "auto, cpu",
+                       .hint = "kamerton doctor says what is missing"});
+  }
+  return present ? c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA).getDevice()
+                 : at::Device(at::kCPU);
+}
+
+at::ScalarType resolve_dtype(const std::string& wish, at::ScalarType stored, at::Device device) {
   if (wish == "fp32") {
     return at::kFloat;
   }
   if (wish == "bf16") {
     return at::kBFloat16;
   }
-  return stored != at::kFloat && processor_multiplies_bf16() ? at::kBFloat16 : at::kFloat;
+  const bool fast = !device.is_cpu() || processor_multiplies_bf16();
+  return stored != at::kFloat && fast ? at::kBFloat16 : at::kFloat;
 }
 
 }  // namespace
@@ -42,7 +59,8 @@ struct Decoder::Impl {
   Impl(DecoderConfig c, const ModelOptions& o)
       : config(std::move(c)),
         options(o),
-        dtype(resolve_dtype(o.dtype, config.stored_dtype)),
+        device(resolve_device(o.device)),
+        dtype(resolve_dtype(o.dtype, config.stored_dtype, device)),
         checkpoint(o.activation_checkpointing == "block") {
     declare_all();
     for (tensor::ParamUnit& unit : units) {
@@ -97,6 +115,7 @@ struct Decoder::Impl {
 
   DecoderConfig config;
   ModelOptions options;
+  at::Device device;
   at::ScalarType dtype;
   bool checkpoint;
   tensor::UnitHooks* hooks = nullptr;
@@ -150,6 +169,9 @@ const DecoderConfig& Decoder::config() const {
 at::ScalarType Decoder::dtype() const {
   return impl_->dtype;
 }
+at::Device Decoder::device() const {
+  return impl_->device;
+}
 std::vector<tensor::ParamUnit>& Decoder::units() {
   return impl_->units;
 }
@@ -187,7 +209,7 @@ void Decoder::set_observer(std::function<void(int64_t, const at::Tensor&)> obser
 
 void Decoder::load_whole() {
   const std::unique_ptr<WeightSource> source = open_weights(impl_->options, *this);
-  tensor::place_whole(impl_->units, impl_->dtype);
+  tensor::place_whole(impl_->units, impl_->dtype, impl_->device);
   const at::NoGradGuard no_grad;
   for (const tensor::ParameterPtr& parameter : parameters()) {
     if (!parameter->adapter) {
@@ -197,10 +219,11 @@ void Decoder::load_whole() {
 }
 
 at::Tensor Decoder::embed(const at::Tensor& tokens_N) {
-  const at::Tensor anchor = at::empty({0}, at::kFloat);
+  const at::Tensor anchor = at::empty({0}, at::TensorOptions(impl_->device).dtype(at::kFloat));
+  const at::Tensor ids_N = tokens_N.to(impl_->device);
   return tensor::run_unit(
-      impl_->hooks, impl_->units.front(), anchor, false, [this, tokens_N](const at::Tensor& in) {
-        return tensor::embedding(tokens_N, impl_->embedding, in);
+      impl_->hooks, impl_->units.front(), anchor, false, [this, ids_N](const at::Tensor& in) {
+        return tensor::embedding(ids_N, impl_->embedding, in);
       });
 }
 
@@ -209,7 +232,7 @@ at::Tensor Decoder::forward(const Rows& rows,
                             AttentionCache* cache) {
   impl_->check_rows(rows);
   at::Tensor x = embeddings_ND.defined() ? embeddings_ND : embed(rows.tokens_N);
-  const BlockContext context{rotary_table(impl_->config, rows.positions_N),
+  const BlockContext context{rotary_table(impl_->config, rows.positions_N.to(impl_->device)),
                              std::make_shared<const std::vector<int64_t>>(rows.document_offsets),
                              cache};
   if (impl_->observer) {

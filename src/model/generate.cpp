@@ -45,7 +45,7 @@ class Generation {
         prompts_(prompts),
         options_(options),
         on_token_(on_token),
-        cache_(decoder.config(), at::TensorOptions().dtype(decoder.dtype())),
+        cache_(decoder.config(), at::TensorOptions(decoder.device()).dtype(decoder.dtype())),
         results_(prompts.size()) {
     stops_ = options.stop_ids.empty() ? decoder.config().eos_ids : options.stop_ids;
   }
@@ -139,7 +139,7 @@ class Generation {
     cache_.begin(std::move(slots));
     at::Tensor hidden = decoder_.forward(rows, {}, &cache_);
     if (hidden.size(0) != static_cast<int64_t>(last.size())) {
-      hidden = hidden.index_select(0, at::tensor(last, at::kLong));
+      hidden = hidden.index_select(0, at::tensor(last, at::kLong).to(hidden.device()));
     }
     at::Tensor logits = decoder_.logits(hidden).to(at::kCPU).contiguous();
     float* data = logits.mutable_data_ptr<float>();

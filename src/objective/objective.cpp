@@ -18,13 +18,15 @@ at::Tensor to_tensor(const std::vector<int64_t>& values) {
 
 }  // namespace
 
-Tokens to_tokens(const data::Batch& batch) {
-  return {.rows = {to_tensor(batch.tokens), to_tensor(batch.positions), batch.document_offsets},
-          .targets_N = to_tensor(batch.targets)};
+Tokens to_tokens(const data::Batch& batch, at::Device device) {
+  return {.rows = {to_tensor(batch.tokens).to(device),
+                   to_tensor(batch.positions).to(device),
+                   batch.document_offsets},
+          .targets_N = to_tensor(batch.targets).to(device)};
 }
 
 at::Tensor TokenLoss::loss(model::Decoder& model, const data::Batch& batch, double scale) {
-  const Tokens tokens = to_tokens(batch);
+  const Tokens tokens = to_tokens(batch, model.device());
   const at::Tensor hidden_ND = model.forward(tokens.rows);
   tensor::TokenLossOptions options;
   options.scale = scale;

@@ -34,16 +34,28 @@ storage::DType dtype_of(const at::Tensor& tensor) {
   }
 }
 
-std::vector<checkpoint::Slice> to_slices(const std::vector<optim::StateSlice>& states) {
+/// The memory that the store reads or fills: the state itself, or copies of what lies on a device.
+std::vector<at::Tensor> host_memory(const std::vector<optim::StateSlice>& states) {
+  std::vector<at::Tensor> tensors;
+  tensors.reserve(states.size());
+  for (const optim::StateSlice& state : states) {
+    tensors.push_back(state.data.to(at::kCPU));
+  }
+  return tensors;
+}
+
+std::vector<checkpoint::Slice> to_slices(const std::vector<optim::StateSlice>& states,
+                                         const std::vector<at::Tensor>& memory) {
   std::vector<checkpoint::Slice> slices;
   slices.reserve(states.size());
-  for (const optim::StateSlice& state : states) {
+  for (size_t i = 0; i < states.size(); ++i) {
+    const optim::StateSlice& state = states[i];
     slices.push_back({.name = state.key,
                       .dtype = dtype_of(state.data),
                       .shape = state.shape,
                       .offset = state.offset,
                       .length = state.data.numel(),
-                      .data = state.data.data_ptr()});
+                      .data = memory[i].data_ptr()});
   }
   return slices;
 }
@@ -161,9 +173,11 @@ Saved Snapshots::save(const Progress& progress) {
                       {"total_steps", identity.total_steps},
                       {"config_yaml", identity.config_yaml},
                       {"details", core::parse_json(identity.details_json, "details")}};
+  const std::vector<optim::StateSlice> states = state_->parameters.owned_slices();
+  const std::vector<at::Tensor> memory = host_memory(states);
   const checkpoint::SaveReport report =
       state_->store.save(progress.step,
-                         to_slices(state_->parameters.owned_slices()),
+                         to_slices(states, memory),
                          extra,
                          trainer_state(progress, identity.total_steps));
   return {.step = report.step,
@@ -188,7 +202,14 @@ std::optional<Progress> Snapshots::resume() {
         then,
         state_->identity.total_steps));
   }
-  state_->store.load(*step, to_slices(state_->parameters.slices_to_load()));
+  const std::vector<optim::StateSlice> states = state_->parameters.slices_to_load();
+  const std::vector<at::Tensor> memory = host_memory(states);
+  state_->store.load(*step, to_slices(states, memory));
+  for (size_t i = 0; i < states.size(); ++i) {
+    if (!states[i].data.is_cpu()) {
+      states[i].data.copy_(memory[i]);
+    }
+  }
   state_->parameters.after_load();
   state_->batches.load_state(extra["stream"]);
   return to_progress(extra["progress"], state_->store.folder().string());

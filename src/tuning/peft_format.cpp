@@ -312,7 +312,7 @@ void write_peft(const std::filesystem::path& folder,
                    .what = "an adapter tensor is not whole",
                    .got = parameter->name});
     }
-    const at::Tensor bytes = whole.detach().to(at::kFloat).contiguous();
+    const at::Tensor bytes = whole.detach().to(at::kCPU, at::kFloat).contiguous();
     writer->write(peft_key(*parameter),
                   std::as_bytes(std::span(bytes.const_data_ptr<float>(),
                                           static_cast<size_t>(bytes.numel()))));

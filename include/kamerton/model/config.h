@@ -13,6 +13,7 @@ namespace kamerton::model {
 
 struct ModelOptions {
   std::string path;                               ///< a Hugging Face directory
+  std::string device = "auto";                    ///< auto | cpu | cuda
   std::string dtype = "auto";                     ///< auto | fp32 | bf16: what is computed in
   std::string activation_checkpointing = "none";  ///< none | block
   bool random_init = false;                       ///< no weights are read: seeded random ones

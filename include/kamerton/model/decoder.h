@@ -66,6 +66,8 @@ class Decoder {
   const DecoderConfig& config() const;
   /// What the options' dtype means for this checkpoint on this machine.
   at::ScalarType dtype() const;
+  /// What the options' device means here: parameters must be placed on it, inputs are moved to it.
+  at::Device device() const;
 
   /// "embed", "layers.0", ..., "layers.L-1" (the final norm is in the last one), "head" (only when
   /// untied).

@@ -17,7 +17,7 @@ struct Tokens {
 };
 
 /// Copies a batch into tensors on the model's device.
-Tokens to_tokens(const data::Batch& batch);
+Tokens to_tokens(const data::Batch& batch, at::Device device = at::kCPU);
 
 /// A kind of tuning. Open set: SFT and raw text now, preferences later.
 class Objective {
