@@ -21,7 +21,7 @@ constexpr char kStaging[] = ".saving-";  // being written
 constexpr char kReplaced[] =
     ".replaced-";  // the former checkpoint of a step that is being saved again
 constexpr char kRemoving[] = ".removing-";  // being deleted
-constexpr char kLockLitter[] = ".lock.";     // of a run that died while it took the lock
+constexpr char kLockLitter[] = ".lock.";    // of a run that died while it took the lock
 constexpr uint64_t kMaxManifest = uint64_t{4} << 30;
 
 /// Flushes the root after a rename that already shows; a failure here leaves the outcome open.
