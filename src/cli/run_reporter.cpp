@@ -4,9 +4,12 @@
 #include <cstdio>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "kamerton/core/format.h"
+#include "kamerton/core/json.h"
 #include "kamerton/core/log.h"
+#include "kamerton/storage/filesystem.h"
 #include "kamerton/telemetry/console_sink.h"
 #include "kamerton/telemetry/jsonl_sink.h"
 #include "kamerton/telemetry/memory.h"
@@ -144,27 +147,51 @@ void RunReporter::farewell(const std::string& word) {
   }
 }
 
-void RunReporter::finish(const optim::MemoryPlan& plan, bool has_adapter) {
+void RunReporter::finish(const optim::MemoryPlan& plan,
+                         const optim::ShardedBytes& engine,
+                         bool has_adapter) {
   const int64_t peak = world_.max(telemetry::peak_rss_bytes());
   const int64_t held = world_.max(tensor::allocator_stats().peak_live_bytes);
-  const std::string folder = config_.folder().string();
+  const double seconds = clock_.now_s() - start_s_;
+  const auto readable = [](int64_t bytes) {
+    return core::format_bytes(static_cast<uint64_t>(bytes));
+  };
   farewell(
       fmt::format("done in {}: {} tokens, {} step(s) skipped; peak memory of a rank {} (tensors "
                   "{}), planned {}",
-                  core::format_duration(clock_.now_s() - start_s_),
+                  core::format_duration(seconds),
                   total_tokens_,
                   skipped_,
-                  core::format_bytes(static_cast<uint64_t>(peak)),
-                  core::format_bytes(static_cast<uint64_t>(held)),
-                  core::format_bytes(static_cast<uint64_t>(plan.total()))));
-  if (world_.rank() == 0) {
-    core::log_info(
-        has_adapter
-            ? fmt::format(
-                  "next: kamerton chat --model {} --adapter {}/adapter", config_.model.path, folder)
-            : fmt::format(
-                  "next: kamerton export --checkpoint {} --to models/{}", folder, config_.name));
+                  readable(peak),
+                  readable(held),
+                  readable(plan.total())));
+  if (world_.rank() != 0) {
+    return;
   }
+  const core::Json summary = {{"steps", total_steps_},
+                              {"seconds", seconds},
+                              {"tokens", total_tokens_},
+                              {"skipped_steps", skipped_},
+                              {"ranks", world_.size()},
+                              {"peak_rss_bytes", peak},
+                              {"peak_tensor_bytes", held},
+                              {"planned_bytes", plan.total()},
+                              {"engine_bytes",
+                               {{"parameters", engine.parameters},
+                                {"gradients", engine.gradients},
+                                {"optimizer_state", engine.optimizer_state},
+                                {"transient_peak", engine.transient_peak},
+                                {"largest_unit_parameters", engine.largest_unit_parameters},
+                                {"largest_unit_gradients", engine.largest_unit_gradients}}}};
+  storage::write_file_atomic(
+      storage::posix_filesystem(), config_.folder() / "summary.json", summary.dump(2) + "\n");
+  const std::string folder = config_.folder().string();
+  core::log_info(
+      has_adapter
+          ? fmt::format(
+                "next: kamerton chat --model {} --adapter {}/adapter", config_.model.path, folder)
+          : fmt::format(
+                "next: kamerton export --checkpoint {} --to models/{}", folder, config_.name));
 }
 
 }  // namespace kamerton::cli

@@ -10,6 +10,7 @@
 #include "kamerton/comm/group.h"
 #include "kamerton/core/clock.h"
 #include "kamerton/optim/memory_plan.h"
+#include "kamerton/optim/sharded_parameters.h"
 #include "kamerton/telemetry/sink.h"
 #include "kamerton/telemetry/throughput.h"
 #include "kamerton/train/event.h"
@@ -38,8 +39,9 @@ class RunReporter {
   void header(const HeaderTexts& texts) const;
   /// Every rank calls it; rank 0 records.
   void on(const train::Event& event);
-  /// Collective: the largest measured peak beside the prediction, and what to type next.
-  void finish(const optim::MemoryPlan& plan, bool has_adapter);
+  /// Collective: the largest measured peak beside the prediction (also as summary.json), and what
+  /// to type next.
+  void finish(const optim::MemoryPlan& plan, const optim::ShardedBytes& engine, bool has_adapter);
   /// Ends the progress line and says a last word.
   void farewell(const std::string& word);
 
