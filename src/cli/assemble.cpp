@@ -98,20 +98,23 @@ ParameterCounts count_parameters(const model::Decoder& decoder) {
 std::string describe(const Tuned& tuned) {
   const ParameterCounts counts = count_parameters(*tuned.decoder);
   return fmt::format(
-      "{}, {} parameters, {} trained ({}), {}",
-      tuned.decoder->config().architecture,
-      core::format_count(static_cast<double>(counts.all)),
-      core::format_count(static_cast<double>(counts.trainable)),
-      tuned.lora.has_value() ? fmt::format("LoRA r {}", tuned.lora->spec().r) : "full",
-      tuned.decoder->dtype() == at::kBFloat16 ? "bf16 with fp32 masters" : "fp32");
+             "{}, {} parameters, {} trained ({}), {}",
+             tuned.decoder->config().architecture,
+             core::format_count(static_cast<double>(counts.all)),
+             core::format_count(static_cast<double>(counts.trainable)),
+             tuned.lora.has_value() ? fmt::format("LoRA r {}", tuned.lora->spec().r) : "full",
+             tuned.decoder->dtype() == at::kBFloat16 ? "bf16 with fp32 masters" : "fp32") +
+         (tuned.decoder->device().is_cpu() ? "" : ", on " + tuned.decoder->device().str());
 }
 
 std::unique_ptr<model::Decoder> load_for_inference(const std::string& model_dir,
                                                    const std::string& adapter_dir,
-                                                   const std::string& dtype) {
+                                                   const std::string& dtype,
+                                                   const std::string& device) {
   model::ModelOptions options;
   options.path = model_dir;
   options.dtype = dtype;
+  options.device = device;
   auto decoder = std::make_unique<model::Decoder>(model::read_config(model_dir), options);
   std::optional<tuning::Lora> lora;
   std::optional<tuning::PeftAdapter> adapter;

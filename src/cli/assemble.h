@@ -50,6 +50,7 @@ std::string describe(const Tuned& tuned);
 /// in when given.
 std::unique_ptr<model::Decoder> load_for_inference(const std::string& model_dir,
                                                    const std::string& adapter_dir,
-                                                   const std::string& dtype);
+                                                   const std::string& dtype,
+                                                   const std::string& device);
 
 }  // namespace kamerton::cli

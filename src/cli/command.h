@@ -7,6 +7,7 @@
 
 #include <boost/program_options.hpp>
 
+#include "kamerton/comm/gpu_plugin.h"
 #include "kamerton/comm/session.h"
 
 namespace kamerton::cli {
@@ -24,6 +25,17 @@ struct Command {
   /// session is null for commands without ranks.
   int (*run)(const po::variables_map& arguments, comm::Session* session) = nullptr;
 };
+
+/// The plug-in that prepare_process() has loaded; null without a device.
+const comm::Gpu* gpu();
+/// With a GPU (device "auto" or "cuda") each rank of a node takes its own; true then. Before the
+/// model is built. Throws ErrorKind::Config when the node has fewer GPUs than ranks.
+bool take_device(const std::string& device, const comm::Session& session);
+/// take_device(), and the ranks as a group for tensors there too: NCCL, or the session's world
+/// without a GPU. Collective.
+comm::Group device_world(const std::string& device,
+                         const comm::Session& session,
+                         double deadline_s);
 
 /// All commands, in the order of the overview.
 const std::vector<Command>& commands();

@@ -127,6 +127,7 @@ int run_eval(const po::variables_map& arguments, comm::Session* session) {
   }
   const Wanted wanted = read_metrics(arguments["metric"].as<std::vector<std::string>>());
   mesh::choose_threads(session->topology());
+  take_device(arguments["device"].as<std::string>(), *session);
   const InferenceModel loaded = load_model(arguments, self);
   const text::TokenizerBundle bundle = text::load_bundle(loaded.folder);
   const data::EvalSet set =
@@ -223,6 +224,7 @@ Command eval_command() {
                     po::value<int64_t>()->default_value(8),
                     "examples computed at once for the loss")(
                     "dtype", po::value<std::string>()->default_value("auto"), "auto, fp32 or bf16")(
+                    "device", po::value<std::string>()->default_value("auto"), "auto, cpu or cuda")(
                     "set",
                     po::value<std::vector<std::string>>(),
                     "a key of the data section, such as --set layout=alpaca; may be repeated");

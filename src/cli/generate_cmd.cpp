@@ -27,6 +27,7 @@ void add_model_options(po::options_description& options) {
                         "model folder (config.json, model.safetensors, tokenizer.json)")(
       "adapter,a", po::value<std::string>(), "PEFT adapter folder, put on top of the model")(
       "dtype", po::value<std::string>()->default_value("auto"), "auto, fp32 or bf16")(
+      "device", po::value<std::string>()->default_value("auto"), "auto, cpu or cuda")(
       "temperature,t", po::value<double>()->default_value(0), "0: always the most likely token")(
       "top-k",
       po::value<int64_t>()->default_value(0),
@@ -133,7 +134,8 @@ int run_generate(const po::variables_map& arguments, comm::Session*) {
   }
   const auto decoder = load_for_inference(model_dir,
                                           value_or<std::string>(arguments, "adapter", ""),
-                                          arguments["dtype"].as<std::string>());
+                                          arguments["dtype"].as<std::string>(),
+                                          arguments["device"].as<std::string>());
   speak(*decoder, bundle, to_ids(bundle.tokenizer, prompt, !chat), options);
   std::fputc('\n', stdout);
   return 0;
@@ -148,7 +150,8 @@ int run_chat(const po::variables_map& arguments, comm::Session*) {
   const model::SampleOptions options = sample_options(arguments, bundle);
   const auto decoder = load_for_inference(model_dir,
                                           value_or<std::string>(arguments, "adapter", ""),
-                                          arguments["dtype"].as<std::string>());
+                                          arguments["dtype"].as<std::string>(),
+                                          arguments["device"].as<std::string>());
   core::Json start = core::Json::array();
   if (arguments.count("system") != 0) {
     start.push_back({{"role", "system"}, {"content", arguments["system"].as<std::string>()}});

@@ -66,8 +66,8 @@ int run_import(const po::variables_map& arguments, comm::Session*) {
     }
     model::import_gguf(from.string(), to.string(), dtype, files);
   } else if (std::filesystem::is_directory(from)) {
-    const auto decoder =
-        load_for_inference(from.string(), value_or<std::string>(arguments, "adapter", ""), "fp32");
+    const auto decoder = load_for_inference(
+        from.string(), value_or<std::string>(arguments, "adapter", ""), "fp32", "cpu");
     model::save_model(to.string(), *decoder, {.dtype = dtype, .copy_from = from.string()});
   } else {
     throw Error(ErrorKind::Config,

@@ -41,6 +41,12 @@ std::string help_of(const Command& command, const po::options_description& optio
   return text.str();
 }
 
+/// One for the life of the process: libtorch_cuda is never unloaded.
+std::shared_ptr<const comm::Gpu>& loaded() {
+  static std::shared_ptr<const comm::Gpu> plugin;
+  return plugin;
+}
+
 Program say(std::string text, bool to_stderr, int code) {
   return {false, [=](comm::Session*) {
             std::fputs(text.c_str(), to_stderr ? stderr : stdout);
@@ -169,7 +175,40 @@ int Program::run_alone() const noexcept {
 std::shared_ptr<const comm::Gpu> prepare_process() {
   tensor::install_allocator();
   const comm::GpuSight sight = comm::look_for_gpu();
-  return sight.usable() ? std::make_shared<const comm::Gpu>(sight) : nullptr;
+  if (sight.usable()) {
+    loaded() = std::make_shared<const comm::Gpu>(sight);
+  }
+  return loaded();
+}
+
+const comm::Gpu* gpu() {
+  return loaded().get();
+}
+
+bool take_device(const std::string& device, const comm::Session& session) {
+  if (gpu() == nullptr || device == "cpu") {
+    return false;
+  }
+  const comm::Topology& topology = session.topology();
+  const auto devices = static_cast<int>(comm::look_for_gpu().devices.size());
+  if (topology.local_rank >= devices) {
+    throw Error(ErrorKind::Config,
+                {.where = "cli.gpu",
+                 .what = "more ranks on " + topology.host + " than GPUs",
+                 .got = fmt::format("{} ranks, {} GPU(s)", topology.local_size, devices),
+                 .allowed = "a GPU a rank",
+                 .hint = fmt::format("mpirun -np {}, or --set model.device=cpu", devices)});
+  }
+  gpu()->use_device(topology.local_rank);
+  return true;
+}
+
+comm::Group device_world(const std::string& device,
+                         const comm::Session& session,
+                         double deadline_s) {
+  const comm::Group& world = session.world();
+  const bool on_gpu = take_device(device, session);
+  return on_gpu && world.size() > 1 ? gpu()->group(world, deadline_s) : world;
 }
 
 int report(const std::exception& error) noexcept {

@@ -67,18 +67,28 @@ Tuned load_tuned(const Place& place, const RunConfig& saved) {
   config.model.activation_checkpointing = "none";
   Tuned tuned = build_tuned(config);
   tuned.decoder->load_whole();
+  const at::NoGradGuard no_grad;
   std::vector<checkpoint::Slice> slices;
+  std::vector<std::pair<at::Tensor, at::Tensor>> copies;  // on a device: host memory, value
   for (const tensor::ParameterPtr& parameter : tuned.decoder->parameters()) {
     if (parameter->trainable) {
+      at::Tensor memory = parameter->value.detach();
+      if (!memory.is_cpu()) {
+        copies.emplace_back(at::empty(parameter->shape, at::kFloat), memory);
+        memory = copies.back().first;
+      }
       slices.push_back({.name = "model." + parameter->name,
                         .dtype = storage::DType::F32,
                         .shape = parameter->shape,
                         .offset = 0,
                         .length = parameter->numel(),
-                        .data = parameter->value.detach().data_ptr()});
+                        .data = memory.data_ptr()});
     }
   }
   open_store(place.checkpoints).read(place.step, slices);
+  for (const auto& [memory, value] : copies) {
+    value.copy_(memory);
+  }
   return tuned;
 }
 
@@ -93,7 +103,8 @@ InferenceModel load_model(const po::variables_map& arguments, const Command& com
     const std::string folder = required(arguments, "model", command);
     return {load_for_inference(folder,
                                value_or<std::string>(arguments, "adapter", ""),
-                               arguments["dtype"].as<std::string>()),
+                               arguments["dtype"].as<std::string>(),
+                               arguments["device"].as<std::string>()),
             folder};
   }
   if (arguments.count("adapter") != 0) {
@@ -103,8 +114,9 @@ InferenceModel load_model(const po::variables_map& arguments, const Command& com
                  .allowed = "one of them"});
   }
   const Place place = find_checkpoint(arguments["checkpoint"].as<std::string>());
-  const RunConfig config = saved_config(open_store(place.checkpoints).read_extra(place.step),
-                                        value_or<std::string>(arguments, "model", ""));
+  RunConfig config = saved_config(open_store(place.checkpoints).read_extra(place.step),
+                                  value_or<std::string>(arguments, "model", ""));
+  config.model.device = arguments["device"].as<std::string>();
   Tuned tuned = load_tuned(place, config);
   if (tuned.lora.has_value()) {
     tuned.lora->merge();
@@ -116,8 +128,9 @@ void export_checkpoint(const fs::path& checkpoint,
                        const fs::path& to,
                        const ExportOptions& options) {
   const Place place = find_checkpoint(checkpoint);
-  const RunConfig config =
+  RunConfig config =
       saved_config(open_store(place.checkpoints).read_extra(place.step), options.base);
+  config.model.device = "cpu";  // nothing is computed
   Tuned tuned = load_tuned(place, config);
   if (tuned.lora.has_value() && !options.merge) {
     tuning::write_peft(to, *tuned.lora, config.model.path, whole_value, true);

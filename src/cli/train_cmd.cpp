@@ -198,7 +198,8 @@ std::unique_ptr<optim::ShardedParameters> place(Run& run) {
       decoder.units(),
       optim::ShardGroups{run.mesh.shard(), run.mesh.replicate()},
       run.config.optim,
-      decoder.dtype());
+      decoder.dtype(),
+      decoder.device());
   decoder.set_hooks(parameters.get());
   const auto weights = model::open_weights(run.config.model, decoder);
   parameters->load(filler(run.config, run.tuned, *weights));
@@ -278,8 +279,9 @@ int run_train(const po::variables_map& arguments, comm::Session* session) {
   refuse_existing_run(config, resume, world);
   const std::string threads = mesh::choose_threads(session->topology());
 
+  const comm::Group ranks = device_world(config.model.device, *session, config.train.watchdog_s);
   Run run(config,
-          world);  // what is wrong with config or data shows here, before anything is written
+          ranks);  // what is wrong with config or data shows here, before anything is written
   make_folder(config, world);
   session->set_report_folder(config.folder());
   session->watchdog().start(config.folder(), config.train.watchdog_s);
