@@ -59,6 +59,7 @@ class SlurmTest(unittest.TestCase):
         cls.work.mkdir(parents=True)
         cls.addClassCleanup(shutil.rmtree, str(cls.work), True)
         cls.slurm = cls.work / "slurm"
+        cls.start_guard()
         # Registered before the start, so that a cluster which comes up by half is taken down too.
         cls.addClassCleanup(subprocess.run, ["bash", str(HERE / "down.sh"), str(cls.slurm)])
         up = subprocess.run(["bash", str(HERE / "up.sh"), str(cls.slurm), "2"], stdout=subprocess.PIPE,
@@ -70,6 +71,16 @@ class SlurmTest(unittest.TestCase):
         cls.environment.pop("OMP_NUM_THREADS", None)
         # The virtual nodes share this machine's cores, which their ranks cannot know: a rank that waits gives its core away.
         cls.environment["OMPI_MCA_mpi_yield_when_idle"] = "1"
+
+    @classmethod
+    def start_guard(cls):
+        """Takes the cluster down if this process is killed before it can."""
+        script = 'while kill -0 "$1" 2>/dev/null; do sleep 1; done; bash "$2" "$3"; rm -rf "$4"'
+        guard = subprocess.Popen(["bash", "-c", script, "guard", str(os.getpid()), str(HERE / "down.sh"), str(cls.slurm),
+                                  str(cls.work)], start_new_session=True, stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        cls.addClassCleanup(guard.wait)
+        cls.addClassCleanup(guard.kill)
 
     def slurm_command(self, *words, **variables):
         done = subprocess.run([str(self.slurm / "enter"), *words], env={**self.environment, **variables},
