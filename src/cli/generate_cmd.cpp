@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "kamerton/core/error.h"
-#include "kamerton/mesh/threads.h"
 #include "kamerton/model/generate.h"
 
 #include "assemble.h"
@@ -120,7 +119,6 @@ int run_generate(const po::variables_map& arguments, comm::Session*) {
   if (prompt == "-") {
     prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
   }
-  mesh::choose_threads();
   const text::TokenizerBundle bundle = text::load_bundle(model_dir);
   const model::SampleOptions options = sample_options(arguments, bundle);
   const bool chat = arguments.count("chat") != 0;
@@ -144,7 +142,6 @@ int run_generate(const po::variables_map& arguments, comm::Session*) {
 int run_chat(const po::variables_map& arguments, comm::Session*) {
   static const Command self = chat_command();
   const std::string model_dir = required(arguments, "model", self);
-  mesh::choose_threads();
   const text::TokenizerBundle bundle = text::load_bundle(model_dir);
   const text::ChatTemplate& conversation = chat_template(bundle, model_dir);
   const model::SampleOptions options = sample_options(arguments, bundle);

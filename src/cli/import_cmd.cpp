@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 
 #include "kamerton/core/error.h"
-#include "kamerton/mesh/threads.h"
 #include "kamerton/model/gguf_import.h"
 #include "kamerton/storage/gguf.h"
 #include "kamerton/text/gguf_tokenizer.h"
@@ -52,7 +51,6 @@ int run_import(const po::variables_map& arguments, comm::Session*) {
   const std::filesystem::path to = required(arguments, "to", self);
   refuse_existing(to, arguments.count("force") != 0);
   const at::ScalarType dtype = stored_type(arguments["dtype"].as<std::string>());
-  mesh::choose_threads();
   if (from.extension() == ".gguf") {
     const storage::GgufFile file = storage::GgufFile::open(from);
     const text::GgufTokenizerFiles tokenizer =
@@ -86,7 +84,6 @@ int run_export(const po::variables_map& arguments, comm::Session*) {
   const std::filesystem::path to = required(arguments, "to", self);
   refuse_existing(to, arguments.count("force") != 0);
   const at::ScalarType dtype = stored_type(arguments["dtype"].as<std::string>());
-  mesh::choose_threads();
   export_checkpoint(checkpoint,
                     to,
                     {.dtype = dtype,

@@ -2,27 +2,23 @@
 #include "kamerton/mesh/threads.h"
 
 #include <algorithm>
-#include <cstdlib>
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
-#include <sched.h>
 
 namespace kamerton::mesh {
 
-int threads_of_rank(const comm::Topology& topology, const char* given) {
-  if (given != nullptr && std::atoi(given) > 0) {
-    return std::atoi(given);
+int threads_of_rank(const comm::Topology& topology) {
+  if (topology.requested_threads > 0) {
+    return topology.requested_threads;
   }
   // A launcher that binds gives each rank its own cores; one that does not shows every rank all of
   // them.
-  const bool bound = topology.cores < topology.cores_per_node;
-  return std::max(1, bound ? topology.cores : topology.cores / std::max(1, topology.local_size));
+  return std::max(1, topology.cores / std::max(1, topology.ranks_sharing_cores));
 }
 
 std::string choose_threads(const comm::Topology& topology) {
-  // The user's word goes first; OpenMP itself reads this variable and nothing else of ours does.
-  const int threads = threads_of_rank(topology, std::getenv("OMP_NUM_THREADS"));
+  const int threads = threads_of_rank(topology);
   at::set_num_threads(threads);
   std::string text = fmt::format("{} a rank ({} cores, {} rank(s) on the node)",
                                  threads,
@@ -32,16 +28,6 @@ std::string choose_threads(const comm::Topology& topology) {
     text += ": more threads than cores";
   }
   return text;
-}
-
-std::string choose_threads() {
-  comm::Topology alone;
-  cpu_set_t mask;
-  CPU_ZERO(&mask);
-  if (sched_getaffinity(0, sizeof(mask), &mask) == 0) {
-    alone.cores = alone.cores_per_node = std::max(1, CPU_COUNT(&mask));
-  }
-  return choose_threads(alone);
 }
 
 }  // namespace kamerton::mesh

@@ -8,14 +8,12 @@
 
 namespace kamerton::mesh {
 
-/// OMP_NUM_THREADS when the user set it; else the cores this process may use, shared among the
-/// ranks that may use them. `given`: the variable's value or null. At least 1.
-int threads_of_rank(const comm::Topology& topology, const char* given);
+/// What the user asked for (OMP_NUM_THREADS), else this process's cores shared with the ranks that
+/// have the same ones. At least 1.
+int threads_of_rank(const comm::Topology& topology);
 
 /// Sets libtorch's threads for this process; returns what to print ("2 a rank (4 cores, 2 ranks on
 /// the node)").
 std::string choose_threads(const comm::Topology& topology);
-/// For commands without ranks: one process, all the cores it may use.
-std::string choose_threads();
 
 }  // namespace kamerton::mesh

@@ -46,14 +46,17 @@ TEST(Mesh, ShardGroupsAreNeighboursAndReplicasHoldTheSameShard) {
 TEST(Threads, AreTheCoresSharedAmongTheRanksUnlessTheUserSaysOtherwise) {
   comm::Topology topology;
   topology.cores = topology.cores_per_node = 8;
-  topology.local_size = 3;
-  EXPECT_EQ(threads_of_rank(topology, nullptr), 2);
-  EXPECT_EQ(threads_of_rank(topology, "5"), 5);
-  EXPECT_EQ(threads_of_rank(topology, "none"), 2);
+  topology.ranks_sharing_cores = 3;
+  EXPECT_EQ(threads_of_rank(topology), 2);
+  topology.requested_threads = 5;
+  EXPECT_EQ(threads_of_rank(topology), 5);
+  topology.requested_threads = 0;
   topology.cores = 4;  // bound by the launcher
-  EXPECT_EQ(threads_of_rank(topology, nullptr), 4);
-  topology.cores = topology.cores_per_node = 1;
-  EXPECT_EQ(threads_of_rank(topology, nullptr), 1);
+  topology.ranks_sharing_cores = 1;
+  EXPECT_EQ(threads_of_rank(topology), 4);
+  topology.cores = 1;
+  topology.ranks_sharing_cores = 2;
+  EXPECT_EQ(threads_of_rank(topology), 1);
 }
 
 }  // namespace
