@@ -261,7 +261,7 @@ int go(Run& run,
     return core::exit_code(ErrorKind::Preempted);
   }
   write_result(config, run.tuned, parameters, run.world);
-  reporter.finish(plan, run.tuned.lora.has_value());
+  reporter.finish(plan, parameters.bytes(), run.tuned.lora.has_value());
   return 0;
 }
 
