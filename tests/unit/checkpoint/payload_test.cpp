@@ -86,7 +86,7 @@ TEST(Manifest, RefusesGapsDoublesAndDisagreement) {
 }
 
 TEST(Boxes, CoverExactlyTheRangeInOrder) {
-  for (const std::vector<int64_t> shape :
+  for (const std::vector<int64_t>& shape :
        {std::vector<int64_t>{}, {7}, {3, 4}, {2, 3, 4}, {1, 5, 1, 2}, {2, 2, 2, 2}}) {
     int64_t n = 1;
     for (const auto dim : shape) {
