@@ -49,6 +49,13 @@ class Commands(support.ProgramTest):
         for stage in ("0", "1 *", "2", "3"):
             self.assertRegex(result.out, rf"(?m)^{re.escape(stage)}\s+\d")
 
+    def test_every_run_file_here_is_valid(self):
+        files = sorted(support.SOURCE.glob("configs/**/*.yaml"))
+        self.assertGreaterEqual(len(files), 5)
+        for file in files:  # with the tiny model, so that nothing need be downloaded
+            self.assert_success(self.run_program("plan", file, "--ranks", "4", "--set", "model.path=configs/debug/tiny-model",
+                                                 "--set", "model.random_init=true", "--set", "data.sequence_length=64"))
+
     def test_keys_are_listed_with_their_documentation(self):
         result = self.run_program("train", "--keys", "optim")
         self.assert_success(result)
