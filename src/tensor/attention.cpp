@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include "kamerton/tensor/linear.h"
+
 #include "device_ops.h"
 #include "documents.h"
 #include "node.h"
@@ -25,7 +27,12 @@ struct AttentionStep final : BackwardStep {
     if (!grads[0].defined()) {
       return {at::Tensor(), at::Tensor(), at::Tensor()};
     }
-    const at::Tensor dout = grads[0].contiguous();
+    const at::ScalarType type = q.scalar_type();
+    q = prepared_operand(q);
+    k = prepared_operand(k);
+    v = prepared_operand(v);
+    out = prepared_operand(out);
+    const at::Tensor dout = grads[0].to(q.scalar_type()).contiguous();
     at::Tensor dq = at::empty_like(q);
     at::Tensor dk = at::empty_like(k);
     at::Tensor dv = at::empty_like(v);
@@ -37,7 +44,7 @@ struct AttentionStep final : BackwardStep {
       rotate(dq, rotary, shape.head_dim, true);
       rotate(dk, rotary, shape.head_dim, true);
     }
-    return {dq, dk, dv};
+    return {dq.to(type), dk.to(type), dv.to(type)};
   }
 
   void backward_group(const Group& group,
@@ -83,14 +90,17 @@ struct AttentionStep final : BackwardStep {
 };
 
 at::Tensor attend_flash(AttentionStep& step) {
-  at::Tensor out = at::empty_like(step.q);
+  const at::Tensor q = prepared_operand(step.q);
+  const at::Tensor k = prepared_operand(step.k);
+  const at::Tensor v = prepared_operand(step.v);
+  at::Tensor out = at::empty_like(q);
   const std::vector<Group> groups = group_documents(*step.offsets);
   for (const Group& group : groups) {
-    const auto mask = window_mask(step.q, group.length, step.shape.window);
+    const auto mask = window_mask(q, group.length, step.shape.window);
     auto [result, log_sum] =
-        at::_scaled_dot_product_flash_attention_for_cpu(heads_of(step.q, group, step.shape.heads),
-                                                        spread(step.k, group, step.shape),
-                                                        spread(step.v, group, step.shape),
+        at::_scaled_dot_product_flash_attention_for_cpu(heads_of(q, group, step.shape.heads),
+                                                        spread(k, group, step.shape),
+                                                        spread(v, group, step.shape),
                                                         0.0,
                                                         !mask.has_value(),
                                                         mask,
@@ -98,11 +108,11 @@ at::Tensor attend_flash(AttentionStep& step) {
     step.log_sums.push_back(log_sum);
     const at::Tensor flat = result.transpose(1, 2);
     if (groups.size() == 1 && flat.is_contiguous() && group.rows() == out.size(0)) {
-      return flat.view(out.sizes()).detach();
+      return flat.view(out.sizes()).to(step.q.scalar_type()).detach();
     }
     out.narrow(0, group.begin, group.rows()).copy_(flat.reshape({group.rows(), out.size(1)}));
   }
-  return out;
+  return out.to(step.q.scalar_type());
 }
 
 }  // namespace

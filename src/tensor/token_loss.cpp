@@ -137,6 +137,7 @@ class HeadPass {
   /// Leaves nll and correct on the CPU: one transfer for all chunks.
   void run(const at::Tensor& coefficients, at::Tensor dhidden) {
     const at::NoGradGuard no_grad;
+    weight_ = prepared_operand(head_->value.detach());
     const at::Tensor factors =
         coefficients.defined() ? coefficients.to(hidden_.device()) : at::Tensor();
     const int64_t total = selection_.count();
@@ -151,7 +152,7 @@ class HeadPass {
  private:
   void chunk(int64_t begin, int64_t n, const at::Tensor& coefficients, at::Tensor& dhidden) {
     const at::Tensor rows = selection_.pick(hidden_, begin, n);
-    at::Tensor logits = product_transposed(rows, head_->value);
+    at::Tensor logits = product_transposed(rows.to(weight_.scalar_type()), weight_);
     const bool gradient = coefficients.defined();
     has_kernels(logits) ? losses_cpu(logits, begin, coefficients)
                         : losses_device(logits, begin, coefficients);
@@ -159,11 +160,11 @@ class HeadPass {
       return;
     }
     if (dhidden.defined()) {
-      selection_.put(dhidden, begin, product(logits, head_->value.detach()));
+      selection_.put(dhidden, begin, product(logits, weight_).to(dhidden.scalar_type()));
     }
     if (head_->trainable) {
       at::Tensor target = head_->accumulator();
-      add_outer_product(target, logits, rows);
+      add_outer_product(target, logits, rows.to(logits.scalar_type()));
     }
   }
 
@@ -191,6 +192,7 @@ class HeadPass {
   const Selection& selection_;
   const TokenLossOptions& options_;
   at::Tensor targets_;
+  at::Tensor weight_;
 
  public:
   at::Tensor nll;      // fp32 [M]

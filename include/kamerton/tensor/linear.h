@@ -19,6 +19,9 @@ at::Tensor linear(const at::Tensor& x_NI,
 /// equal calls.
 at::Tensor product_transposed(const at::Tensor& x_NI, const at::Tensor& w_OI);  ///< x w^T   [N, O]
 at::Tensor product(const at::Tensor& x_NO, const at::Tensor& w_OI);             ///< x w     [N, I]
+/// A weight that many products will use, in the type that this machine multiplies best: itself, or
+/// an fp32 copy of a bf16 one where bf16 products are slow.
+at::Tensor prepared_operand(const at::Tensor& w_OI);
 /// accumulator_OI (fp32) += dy_NO^T x_NI. bf16 operands: the product is rounded to bf16, then added
 /// in fp32.
 void add_outer_product(at::Tensor& accumulator_OI, const at::Tensor& dy_NO, const at::Tensor& x_NI);
