@@ -10,6 +10,7 @@
 
 #include "kamerton/config/load.h"
 #include "kamerton/core/error.h"
+#include "kamerton/core/log.h"
 #include "kamerton/tensor/allocator.h"
 
 #include "command.h"
@@ -176,7 +177,11 @@ std::shared_ptr<const comm::Gpu> prepare_process() {
   tensor::install_allocator();
   const comm::GpuSight sight = comm::look_for_gpu();
   if (sight.usable()) {
-    loaded() = std::make_shared<const comm::Gpu>(sight);
+    try {
+      loaded() = std::make_shared<const comm::Gpu>(sight);
+    } catch (const Error& error) {  // a set-up for the processor alone on a machine with a GPU
+      core::log_warning(std::string("the GPU is not used: ") + error.what());
+    }
   }
   return loaded();
 }

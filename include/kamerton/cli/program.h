@@ -34,7 +34,8 @@ class Program {
 Program parse(int argc, char** argv) noexcept;
 
 /// What must happen before the first tensor: the caching allocator, and the GPU plug-in where there
-/// is a device (ATen caches its CUDA hooks at the first query). Null without a device. Keep the
+/// is a device (ATen caches its CUDA hooks at the first query). Null without a device, and with a
+/// warning when the plug-in does not load: a model that asks for cuda then says so. Keep the
 /// result for the life of the process.
 std::shared_ptr<const comm::Gpu> prepare_process();
 
