@@ -153,7 +153,7 @@ std::vector<Moment> moments_of(const PlanRequest& request, const std::vector<Uni
 }
 
 /// What the caching allocator holds on to: buffers of different sizes do not serve each other, so
-/// those of all moments add up, until it gives back what exceeds a quarter of the most that was
+/// those of all moments add up, until it gives back what exceeds an eighth of the most that was
 /// ever in use (tensor/allocator).
 int64_t kept_bytes(const PlanRequest& request,
                    const std::vector<UnitSize>& sizes,
@@ -182,7 +182,7 @@ int64_t kept_bytes(const PlanRequest& request,
   } else if (!untied) {
     ever += sizes[0].gradients;
   }
-  const int64_t limit = (persistent + largest.total()) / 4 + (int64_t{64} << 20);
+  const int64_t limit = (persistent + largest.total()) / 8 + (int64_t{32} << 20);
   return std::clamp<int64_t>(ever - largest.total(), 0, limit);
 }
 
