@@ -20,8 +20,10 @@ class Memory(support.ProgramTest):
         return folder
 
     def summary(self, name, model, stage, ranks, *more):
-        result = self.train(name, "--set", f"model.path={model}", "--set", f"optim.zero_stage={stage}", "--set", "data.packing=true",
-                            "--set", "data.sequence_length=512", "--set", f"data.batch_rows={ranks}", "--set", "train.steps=3",
+        # windows of raw text: every row is full and every token a target, as the plan assumes
+        (self.folder / "text.txt").write_text("The quick brown fox jumps over the lazy dog and runs away. " * 2000)
+        result = self.train(name, "--set", f"model.path={model}", "--set", f"optim.zero_stage={stage}", "--set", "data.train=[text.txt]",
+                            "--set", "data.text_windows=true", "--set", "data.sequence_length=512", "--set", f"data.batch_rows={ranks}", "--set", "train.steps=3",
                             "--set", "train.checkpoint.every=0", *more, ranks=ranks, timeout=280)
         self.assert_success(result)
         return json.loads((self.folder / "runs" / name / "summary.json").read_text())
