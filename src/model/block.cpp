@@ -7,43 +7,11 @@
 #include <fmt/format.h>
 
 #include "kamerton/tensor/kernels.h"
-#include "kamerton/tensor/linear.h"
 
 #include "attention_cache.h"
+#include "declare.h"
 
 namespace kamerton::model {
-namespace {
-
-Linear declare_linear(
-    tensor::ParamUnit& unit, const std::string& name, int64_t in, int64_t out, bool bias) {
-  Linear linear;
-  linear.name = name;
-  linear.unit = unit.index;
-  linear.in_features = in;
-  linear.out_features = out;
-  linear.weight = declare(unit, name + ".weight", {out, in});
-  if (bias) {
-    linear.bias = declare(unit, name + ".bias", {out});
-  }
-  return linear;
-}
-
-}  // namespace
-
-tensor::ParameterPtr declare(tensor::ParamUnit& unit,
-                             const std::string& name,
-                             std::vector<int64_t> shape) {
-  auto parameter = std::make_shared<tensor::Parameter>();
-  parameter->name = name;
-  parameter->shape = std::move(shape);
-  unit.parameters.push_back(parameter);
-  return parameter;
-}
-
-at::Tensor Linear::operator()(const at::Tensor& x_NI) const {
-  at::Tensor out = tensor::linear(x_NI, weight, bias);
-  return extension == nullptr ? out : extension->apply(*this, x_NI, out);
-}
 
 Block::Block(const DecoderConfig& config, int64_t index, tensor::ParamUnit& unit)
     : index_(index), eps_(config.norm_eps) {
@@ -65,14 +33,14 @@ Block::Block(const DecoderConfig& config, int64_t index, tensor::ParamUnit& unit
   }
   o_ = declare_linear(unit, attn + "o_proj", config.query_size(), d, config.output_bias);
   post_norm_ = declare(unit, at + "post_attention_layernorm.weight", {d});
-  const int64_t wide = config.intermediate_size;
-  gate_ = declare_linear(unit, at + "mlp.gate_proj", d, wide, config.mlp_bias);
-  up_ = declare_linear(unit, at + "mlp.up_proj", d, wide, config.mlp_bias);
-  down_ = declare_linear(unit, at + "mlp.down_proj", wide, d, config.mlp_bias);
+  feed_forward_ = make_feed_forward(config, index, unit);
 }
 
 std::vector<Linear*> Block::linears() {
-  return {&q_, &k_, &v_, &o_, &gate_, &up_, &down_};
+  std::vector<Linear*> all = {&q_, &k_, &v_, &o_};
+  const std::vector<Linear*> more = feed_forward_->linears();
+  all.insert(all.end(), more.begin(), more.end());
+  return all;
 }
 
 at::Tensor Block::attention(const at::Tensor& normed_ND, const BlockContext& context) const {
@@ -97,7 +65,7 @@ at::Tensor Block::forward(const at::Tensor& x_ND,
                           const tensor::ParameterPtr& final_norm) const {
   const at::Tensor mixed = attention(tensor::rms_norm(x_ND, input_norm_, eps_), context);
   const auto [sum, normed] = tensor::add_rms_norm(x_ND, mixed, post_norm_, eps_);
-  const at::Tensor out = down_(tensor::swiglu(gate_(normed), up_(normed)));
+  const at::Tensor out = feed_forward_->forward(normed, context);
   if (final_norm == nullptr) {
     return sum + out;
   }

@@ -9,14 +9,10 @@
 
 #include "kamerton/model/decoder.h"
 
-namespace kamerton::model {
+#include "block_context.h"
+#include "feed_forward.h"
 
-/// What all blocks of one forward share. Cheap to copy (kept by checkpointed blocks).
-struct BlockContext {
-  tensor::Rotary rotary;
-  std::shared_ptr<const std::vector<int64_t>> offsets;
-  AttentionCache* cache = nullptr;
-};
+namespace kamerton::model {
 
 class Block {
  public:
@@ -38,12 +34,8 @@ class Block {
   double eps_;
   tensor::AttentionShape shape_;
   tensor::ParameterPtr input_norm_, post_norm_, q_norm_, k_norm_;
-  Linear q_, k_, v_, o_, gate_, up_, down_;
+  Linear q_, k_, v_, o_;
+  std::unique_ptr<FeedForward> feed_forward_;
 };
-
-/// A new parameter at the end of the unit.
-tensor::ParameterPtr declare(tensor::ParamUnit& unit,
-                             const std::string& name,
-                             std::vector<int64_t> shape);
 
 }  // namespace kamerton::model

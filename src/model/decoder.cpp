@@ -14,6 +14,7 @@
 
 #include "attention_cache.h"
 #include "block.h"
+#include "declare.h"
 #include "rope.h"
 
 namespace kamerton::model {

@@ -17,6 +17,7 @@ struct LinearStep final : BackwardStep {
   at::Tensor x;
   ParameterPtr weight;
   ParameterPtr bias;
+  bool transposed = false;
 
   variable_list backward(variable_list grads) override {
     if (!grads[0].defined()) {
@@ -25,12 +26,16 @@ struct LinearStep final : BackwardStep {
     const at::Tensor dy = grads[0].contiguous();
     if (weight->trainable) {
       at::Tensor target = weight->accumulator();
-      add_outer_product(target, dy, x);
+      transposed ? add_outer_product(target, x, dy) : add_outer_product(target, dy, x);
     }
     if (is_trainable(bias)) {
       bias->accumulator().add_(dy.sum(0, false, at::kFloat));
     }
-    return {task_should_compute_output(0) ? product(dy, weight->value.detach()) : at::Tensor()};
+    if (!task_should_compute_output(0)) {
+      return {at::Tensor()};
+    }
+    const at::Tensor w = weight->value.detach();
+    return {transposed ? product_transposed(dy, w) : product(dy, w)};
   }
   void release_variables() override { x.reset(); }
 };
@@ -86,11 +91,14 @@ void add_to_accumulator(at::Tensor& accumulator, const at::Tensor& x) {
   });
 }
 
-at::Tensor linear(const at::Tensor& x_NI, const ParameterPtr& weight, const ParameterPtr& bias) {
+at::Tensor linear(const at::Tensor& x_NI,
+                  const ParameterPtr& weight,
+                  const ParameterPtr& bias,
+                  bool transposed) {
   at::Tensor out;
   {
     const at::NoGradGuard no_grad;
-    out = product_transposed(x_NI, weight->value);
+    out = transposed ? product(x_NI, weight->value) : product_transposed(x_NI, weight->value);
     if (bias != nullptr) {
       out.add_(bias->value);
     }
@@ -100,6 +108,7 @@ at::Tensor linear(const at::Tensor& x_NI, const ParameterPtr& weight, const Para
     step->x = x_NI.detach();
     step->weight = weight;
     step->bias = bias;
+    step->transposed = transposed;
     connect(step, {x_NI}, {out});
   }
   return out;

@@ -46,7 +46,8 @@ struct Linear {
   int unit = 0;      ///< index in Decoder::units()
   int64_t in_features = 0;
   int64_t out_features = 0;
-  tensor::ParameterPtr weight;  ///< [out, in]
+  bool transposed = false;      ///< the weight is stored [in, out] (GPT-2's Conv1D)
+  tensor::ParameterPtr weight;  ///< [out, in], or [in, out] when transposed
   tensor::ParameterPtr bias;    ///< null when there is none
   std::shared_ptr<LinearExtension> extension;
 

@@ -7,13 +7,15 @@
 
 namespace kamerton::tensor {
 
-/// x [N, in], weight [out, in], bias [out] or null -> [N, out]. Differentiable in x; the gradients
+/// x [N, in], weight [out, in] ([in, out] when transposed), bias [out] or null -> [N, out].
+/// Differentiable in x; the gradients
 /// of weight and bias are added into Parameter::accumulator() during backward (never returned
 /// through autograd). Nothing is computed for what needs no gradient. x is saved, the weight is
 /// not: its value is read again in backward.
 at::Tensor linear(const at::Tensor& x_NI,
                   const ParameterPtr& weight,
-                  const ParameterPtr& bias = nullptr);
+                  const ParameterPtr& bias = nullptr,
+                  bool transposed = false);
 
 /// Plain products (no autograd) by the faster library for the shape and machine; equal bits for
 /// equal calls.
