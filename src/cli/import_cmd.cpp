@@ -4,15 +4,19 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "kamerton/core/error.h"
+#include "kamerton/model/gguf_export.h"
 #include "kamerton/model/gguf_import.h"
 #include "kamerton/storage/gguf.h"
 #include "kamerton/text/gguf_tokenizer.h"
+#include "kamerton/text/gguf_vocabulary.h"
 
 #include "assemble.h"
 #include "command.h"
 #include "snapshot_reader.h"
+#include "streamed_model.h"
 
 namespace kamerton::cli {
 namespace {
@@ -78,12 +82,75 @@ int run_import(const po::variables_map& arguments, comm::Session*) {
   return 0;
 }
 
+storage::GgmlType gguf_type(const std::string& name) {
+  const std::string_view known[] = {"f16", "bf16", "q8_0", "fp32"};
+  const storage::GgmlType types[] = {storage::GgmlType::F16,
+                                     storage::GgmlType::BF16,
+                                     storage::GgmlType::Q8_0,
+                                     storage::GgmlType::F32};
+  for (size_t i = 0; i < std::size(known); ++i) {
+    if (name == known[i]) {
+      return types[i];
+    }
+  }
+  throw Error(ErrorKind::Config,
+              {.where = "cli.export",
+               .what = "--dtype is not known for GGUF",
+               .got = "'" + name + "'",
+               .allowed = fmt::format("{}", fmt::join(known, ", "))});
+}
+
+/// One file for llama.cpp, from a checkpoint or a model folder, tensor by tensor.
+void write_gguf(const po::variables_map& arguments, const std::filesystem::path& to) {
+  const std::string folder = value_or<std::string>(arguments, "model", "");
+  if (!arguments.count("force") && std::filesystem::exists(to)) {
+    throw Error(ErrorKind::Output,
+                {.where = "cli.export",
+                 .what = "the output file exists",
+                 .got = to.string(),
+                 .allowed = "a new file",
+                 .hint = "--force to replace it"});
+  }
+  const storage::GgmlType type = gguf_type(value_or<std::string>(arguments, "dtype", "f16"));
+  const bool from_checkpoint = arguments.count("checkpoint") != 0;
+  if (!from_checkpoint && folder.empty()) {
+    throw Error(ErrorKind::Config,
+                {.where = "cli.export",
+                 .what = "nothing to export is named",
+                 .allowed = "--checkpoint RUN, or --model DIR with --format gguf"});
+  }
+  const StreamedModel source =
+      from_checkpoint ? stream_checkpoint(arguments["checkpoint"].as<std::string>(), folder)
+                      : stream_folder(folder);
+  const std::filesystem::path tokenizer(source.folder);
+  model::export_gguf(
+      to.string(),
+      *source.decoder,
+      source.fetch,
+      {.type = type,
+       .name = (tokenizer.has_filename() ? tokenizer : tokenizer.parent_path()).filename().string(),
+       .vocabulary = text::gguf_vocabulary(tokenizer, source.decoder->config().vocab_size)});
+  fmt::print("{}\n", to.string());
+}
+
 int run_export(const po::variables_map& arguments, comm::Session*) {
   static const Command self = export_command();
-  const std::filesystem::path checkpoint = required(arguments, "checkpoint", self);
   const std::filesystem::path to = required(arguments, "to", self);
+  const auto format = arguments["format"].as<std::string>();
+  if (format == "gguf") {
+    write_gguf(arguments, to);
+    return 0;
+  }
+  if (format != "hf") {
+    throw Error(ErrorKind::Config,
+                {.where = "cli.export",
+                 .what = "--format is not known",
+                 .got = "'" + format + "'",
+                 .allowed = "hf, gguf"});
+  }
+  const std::filesystem::path checkpoint = required(arguments, "checkpoint", self);
   refuse_existing(to, arguments.count("force") != 0);
-  const at::ScalarType dtype = stored_type(arguments["dtype"].as<std::string>());
+  const at::ScalarType dtype = stored_type(value_or<std::string>(arguments, "dtype", "bf16"));
   export_checkpoint(checkpoint,
                     to,
                     {.dtype = dtype,
@@ -125,31 +192,39 @@ Command import_command() {
 
 Command export_command() {
   return {.name = "export",
-          .summary = "a checkpoint becomes a Hugging Face model or a PEFT adapter",
-          .usage = "kamerton export --checkpoint DIR --to DIR [--merge] [--dtype bf16]",
+          .summary = "a checkpoint becomes a Hugging Face model, a PEFT adapter or a GGUF file",
+          .usage = "kamerton export --checkpoint DIR --to DIR [--merge] [--dtype bf16] [--format "
+                   "gguf]",
           .description =
               "A LoRA run gives a PEFT adapter, or with --merge a whole model; a full run gives a "
               "model. DIR is a run's folder (its\n"
               "newest checkpoint) or one checkpoints/step-N. transformers, PEFT and vLLM open the "
-              "result.\n\nExamples:\n"
+              "result.\n"
+              "--format gguf writes one file for llama.cpp, adapters merged, from a checkpoint or "
+              "a model folder.\n\nExamples:\n"
               "  kamerton export --checkpoint runs/quickstart --to adapters/tickets\n"
               "  kamerton export --checkpoint runs/quickstart/checkpoints/step-50 --to "
-              "models/tickets --merge",
+              "models/tickets --merge\n"
+              "  kamerton export --model models/tickets --format gguf --dtype q8_0 --to "
+              "tickets.gguf",
           .needs_ranks = false,
           .add_options =
               [](po::options_description& options, po::positional_options_description&) {
                 options.add_options()("checkpoint",
                                       po::value<std::string>(),
                                       "a run's folder, or one of its checkpoints")(
-                    "to", po::value<std::string>(), "the folder to write")(
-                    "merge", "merge the adapter into the base model")(
+                    "to", po::value<std::string>(), "the folder (gguf: the file) to write")(
+                    "format",
+                    po::value<std::string>()->default_value("hf"),
+                    "hf (safetensors folder) or gguf")("merge", "merge the adapter into the base model")(
                     "model,m",
                     po::value<std::string>(),
-                    "the base model's folder, where it has moved since the run")(
+                    "the base model's folder, where it has moved since the run; gguf: what to "
+                    "export, without --checkpoint")(
                     "dtype",
-                    po::value<std::string>()->default_value("bf16"),
-                    "of a whole model's weights: bf16 or fp32")(
-                    "force", "write into a folder that is not empty");
+                    po::value<std::string>(),
+                    "of a whole model's weights: bf16 (default) or fp32; gguf: f16 (default), "
+                    "bf16, q8_0 or fp32")("force", "replace what is there");
               },
           .run = run_export};
 }

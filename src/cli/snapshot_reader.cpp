@@ -124,6 +124,13 @@ InferenceModel load_model(const po::variables_map& arguments, const Command& com
   return {std::move(tuned.decoder), config.model.path};
 }
 
+SavedRun read_saved_run(const fs::path& checkpoint, const std::string& base) {
+  const Place place = find_checkpoint(checkpoint);
+  checkpoint::Store store = open_store(place.checkpoints);
+  RunConfig config = saved_config(store.read_extra(place.step), base);
+  return {std::move(store), place.step, std::move(config)};
+}
+
 void export_checkpoint(const fs::path& checkpoint,
                        const fs::path& to,
                        const ExportOptions& options) {

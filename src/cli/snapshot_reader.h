@@ -8,6 +8,8 @@
 
 #include <ATen/core/ScalarType.h>
 
+#include "kamerton/checkpoint/store.h"
+
 #include "assemble.h"
 #include "command.h"
 
@@ -21,6 +23,15 @@ struct InferenceModel {
 
 /// From --checkpoint, or --model and --adapter; ErrorKind::Config when neither or both are given.
 InferenceModel load_model(const po::variables_map& arguments, const Command& command);
+
+/// A checkpoint opened for reading, and the configuration of the run that saved it.
+struct SavedRun {
+  checkpoint::Store store;
+  int64_t step = 0;
+  RunConfig config;
+};
+/// `base`: replaces the base model's folder of the run's configuration, unless empty.
+SavedRun read_saved_run(const std::filesystem::path& checkpoint, const std::string& base);
 
 struct ExportOptions {
   at::ScalarType dtype = at::kBFloat16;

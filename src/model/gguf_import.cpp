@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kamerton/model/gguf_import.h"
 
-#include <array>
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
+#include <numbers>
 #include <utility>
+#include <vector>
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -18,27 +21,12 @@
 #include "kamerton/storage/safetensors.h"
 #include "kamerton/tensor/kernels.h"
 
+#include "gguf_names.h"
+
 namespace kamerton::model {
 namespace {
 
 using core::Json;
-
-/// llama.cpp's names of a layer's tensors ("blk.N.") and Hugging Face's ("model.layers.N.").
-constexpr std::array<std::pair<std::string_view, std::string_view>, 13> kLayerNames = {{
-    {"attn_norm.weight", "input_layernorm.weight"},
-    {"attn_q.weight", "self_attn.q_proj.weight"},
-    {"attn_k.weight", "self_attn.k_proj.weight"},
-    {"attn_v.weight", "self_attn.v_proj.weight"},
-    {"attn_q.bias", "self_attn.q_proj.bias"},
-    {"attn_k.bias", "self_attn.k_proj.bias"},
-    {"attn_v.bias", "self_attn.v_proj.bias"},
-    {"attn_output.weight", "self_attn.o_proj.weight"},
-    {"attn_output.bias", "self_attn.o_proj.bias"},
-    {"ffn_norm.weight", "post_attention_layernorm.weight"},
-    {"ffn_gate.weight", "mlp.gate_proj.weight"},
-    {"ffn_up.weight", "mlp.up_proj.weight"},
-    {"ffn_down.weight", "mlp.down_proj.weight"},
-}};
 
 [[noreturn]] void refuse(const std::string& origin,
                          const std::string& what,
@@ -47,32 +35,6 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 13> kLayerNa
   throw core::Error(
       core::ErrorKind::Data,
       {.where = "model.gguf", .what = origin + ": " + what, .got = got, .allowed = allowed});
-}
-
-/// The Hugging Face name; empty for tensors that have none there.
-std::string target_name(const std::string& name, const std::string& origin) {
-  if (name == "token_embd.weight") {
-    return "model.embed_tokens.weight";
-  }
-  if (name == "output_norm.weight") {
-    return "model.norm.weight";
-  }
-  if (name == "output.weight") {
-    return "lm_head.weight";
-  }
-  if (name == "rope_freqs.weight") {
-    return "";
-  }
-  const size_t dot = name.find('.', 4);
-  if (name.rfind("blk.", 0) == 0 && dot != std::string::npos) {
-    const std::string_view rest = std::string_view(name).substr(dot + 1);
-    for (const auto& [from, to] : kLayerNames) {
-      if (rest == from) {
-        return fmt::format("model.layers.{}.{}", name.substr(4, dot - 4), to);
-      }
-    }
-  }
-  refuse(origin, "a tensor that a llama model does not have", name);
 }
 
 bool ends_with(const std::string& name, std::string_view end) {
@@ -92,7 +54,7 @@ class Import {
     files.make_directories(folder);
     std::vector<storage::TensorDeclaration> declarations;
     for (const storage::GgufTensor& tensor : file_.tensors()) {
-      const std::string name = target_name(tensor.name, file_.origin());
+      const std::string name = target_name(tensor.name);
       if (!name.empty()) {
         declarations.push_back({name,
                                 dtype_ == at::kFloat ? storage::DType::F32 : storage::DType::BF16,
@@ -125,12 +87,29 @@ class Import {
                                                    : core::json_number(meta(), key, file_.origin());
   }
 
+  /// A setting of this architecture: "llama.block_count".
+  std::string key(const char* name) const { return std::string(family_->gguf) + "." + name; }
+
+  std::string target_name(const std::string& name) const {
+    const auto target = name_from_gguf(*family_, name);
+    if (!target) {
+      refuse(file_.origin(),
+             "a tensor that a " + std::string(family_->gguf) + " model does not have",
+             name);
+    }
+    return *target;
+  }
+
   /// config.json's keys from the metadata; parse_config checks them as it would a file.
   void read_config() {
     const std::string architecture =
         core::json_string(meta(), "general.architecture", file_.origin());
-    if (architecture != "llama") {
-      refuse(file_.origin(), "this GGUF architecture cannot be imported", architecture, "llama");
+    family_ = gguf_family(architecture);
+    if (family_ == nullptr) {
+      refuse(file_.origin(),
+             "this GGUF architecture cannot be imported",
+             architecture,
+             gguf_families());
     }
     const storage::GgufTensor* table = file_.find("token_embd.weight");
     if (table == nullptr || table->shape.size() != 2) {
@@ -140,29 +119,55 @@ class Import {
              "a matrix");
     }
     Json c = Json::object();
-    c["architectures"] = {"LlamaForCausalLM"};
-    c["model_type"] = "llama";
+    c["architectures"] = {family_->architecture};
+    c["model_type"] = family_->model_type;
     c["vocab_size"] = table->shape[0];
-    c["hidden_size"] = integer("llama.embedding_length");
-    c["intermediate_size"] = integer("llama.feed_forward_length");
-    c["num_hidden_layers"] = integer("llama.block_count");
-    const int64_t heads = integer("llama.attention.head_count");
-    c["num_attention_heads"] = heads;
-    c["num_key_value_heads"] = integer_or("llama.attention.head_count_kv", heads);
-    if (core::json_find(meta(), "llama.attention.key_length") != nullptr) {
-      c["head_dim"] = integer("llama.attention.key_length");
-    }
-    c["max_position_embeddings"] = integer("llama.context_length");
-    c["rms_norm_eps"] = rounded(number_or("llama.attention.layer_norm_rms_epsilon", 1e-5));
-    c["rope_theta"] = rounded(number_or("llama.rope.freq_base", 10000.0));
-    c["attention_bias"] = file_.find("blk.0.attn_q.bias") != nullptr;
+    add_sizes(c);
+    c["rms_norm_eps"] = rounded(number_or(key("attention.layer_norm_rms_epsilon"), 1e-5));
+    c["rope_theta"] = rounded(number_or(key("rope.freq_base"), 10000.0));
     c["tie_word_embeddings"] = file_.find("output.weight") == nullptr;
     c["dtype"] = dtype_ == at::kFloat ? "float32" : "bfloat16";
+    add_family(c);
     add_scaling(c);
     add_token(c, "bos_token_id", "tokenizer.ggml.bos_token_id");
     add_token(c, "eos_token_id", "tokenizer.ggml.eos_token_id");
     add_token(c, "pad_token_id", "tokenizer.ggml.padding_token_id");
     config_ = parse_config(c.dump(), file_.origin());
+  }
+
+  void add_sizes(Json& c) const {
+    c["hidden_size"] = integer(key("embedding_length"));
+    c["intermediate_size"] = integer(key("feed_forward_length"));
+    c["num_hidden_layers"] = integer(key("block_count"));
+    const int64_t heads = integer(key("attention.head_count"));
+    c["num_attention_heads"] = heads;
+    c["num_key_value_heads"] = integer_or(key("attention.head_count_kv"), heads);
+    if (core::json_find(meta(), key("attention.key_length")) != nullptr) {
+      c["head_dim"] = integer(key("attention.key_length"));
+    }
+    c["max_position_embeddings"] = integer(key("context_length"));
+  }
+
+  /// What only one family has. llama.cpp fixes the rest in its code, and so does transformers by
+  /// its defaults.
+  void add_family(Json& c) const {
+    if (family_->gguf == "llama" || family_->gguf == "qwen3") {
+      c["attention_bias"] = file_.find("blk.0.attn_q.bias") != nullptr;
+      c["mlp_bias"] = file_.find("blk.0.ffn_gate.bias") != nullptr;
+    } else if (family_->gguf == "gemma2") {
+      const int64_t heads = c["num_attention_heads"].get<int64_t>();
+      const bool largest = c["num_hidden_layers"] == 46;  // 27B: hidden / heads, as llama.cpp has it
+      c["query_pre_attn_scalar"] =
+          largest ? c["hidden_size"].get<int64_t>() / std::max<int64_t>(heads, 1)
+                  : integer(key("attention.key_length"));
+      c["attn_logit_softcapping"] = rounded(number_or(key("attn_logit_softcapping"), 50.0));
+      c["final_logit_softcapping"] = rounded(number_or(key("final_logit_softcapping"), 30.0));
+      c["sliding_window"] = integer_or(key("attention.sliding_window"), 4096);
+      c["hidden_activation"] = "gelu_pytorch_tanh";
+    } else if (family_->gguf == "phi3") {
+      const int64_t window = integer_or(key("attention.sliding_window"), 0);
+      c["sliding_window"] = window > 0 ? Json(window) : Json(nullptr);
+    }
   }
 
   /// Metadata are floats: 1e-5 arrives as 9.99999974e-06. The shortest decimal that gives the same
@@ -172,25 +177,94 @@ class Import {
   }
 
   void add_scaling(Json& c) const {
-    if (core::json_find(meta(), "llama.rope.scaling.type") != nullptr) {
-      const std::string type = core::json_string(meta(), "llama.rope.scaling.type", file_.origin());
+    const std::string type_key = key("rope.scaling.type");
+    const int64_t original = integer_or(key("rope.scaling.original_context_length"), 0);
+    if (family_->gguf == "phi3") {
+      add_longrope(c, original);
+    } else if (core::json_find(meta(), type_key) != nullptr) {
+      const std::string type = core::json_string(meta(), type_key, file_.origin());
       if (type == "linear" || type == "yarn") {
         c["rope_scaling"] = {{"rope_type", type},
-                             {"factor", number_or("llama.rope.scaling.factor", 1.0)}};
+                             {"factor", rounded(number_or(key("rope.scaling.factor"), 1.0))}};
         if (type == "yarn") {
-          c["rope_scaling"]["original_max_position_embeddings"] =
-              integer_or("llama.rope.scaling.original_context_length", 0);
+          c["rope_scaling"]["original_max_position_embeddings"] = original;
         }
       } else if (type != "none") {
         refuse(file_.origin(), "rotary scaling not supported", type, "none, linear, yarn");
       }
     }
     if (file_.find("rope_freqs.weight") != nullptr) {
-      refuse(file_.origin(),
-             "holds a table of rotary factors (Llama 3.1) without their parameters",
-             "rope_freqs.weight",
-             "a file without it, or the original checkpoint");
+      add_llama3(c);
     }
+  }
+
+  /// Phi-3: a share of each head is rotated; long files have a factor for each frequency.
+  void add_longrope(Json& c, int64_t original) const {
+    const int64_t head = c["hidden_size"].get<int64_t>() /
+                         std::max<int64_t>(c["num_attention_heads"].get<int64_t>(), 1);
+    const int64_t rotated = integer_or(key("rope.dimension_count"), head);
+    c["partial_rotary_factor"] = static_cast<double>(rotated) /
+                                 static_cast<double>(std::max<int64_t>(head, 1));
+    c["original_max_position_embeddings"] =
+        original > 0 ? original : c["max_position_embeddings"].get<int64_t>();
+    if (file_.find("rope_factors_long.weight") != nullptr) {
+      c["rope_scaling"] = {{"rope_type", "longrope"},
+                           {"long_factor", factors("rope_factors_long.weight")},
+                           {"short_factor", factors("rope_factors_short.weight")}};
+    }
+  }
+
+  std::vector<double> factors(const char* name) const {
+    const storage::GgufTensor* tensor = file_.find(name);
+    if (tensor == nullptr || tensor->shape.size() != 1 || tensor->num_elements < 1 ||
+        tensor->num_elements > 65536) {
+      refuse(file_.origin(), "no usable table of rotary factors", name, "a vector");
+    }
+    std::vector<float> values(static_cast<size_t>(tensor->num_elements));
+    file_.read_rows(*tensor, 0, 1, values);
+    std::vector<double> out;
+    for (const float value : values) {
+      out.push_back(rounded(value));
+    }
+    return out;
+  }
+
+  /// The file holds what the frequencies are divided by, not the settings that led there: they are
+  /// found among those in use (wavelengths from original / 4 to original / 1).
+  void add_llama3(Json& c) const {
+    const std::vector<double> table = factors("rope_freqs.weight");
+    const double factor = *std::max_element(table.begin(), table.end());
+    const double theta = c["rope_theta"].get<double>();
+    for (int64_t original = 16; original <= (int64_t{1} << 20); original *= 2) {
+      if (matches_llama3(table, theta, factor, static_cast<double>(original))) {
+        c["rope_scaling"] = {{"rope_type", "llama3"},
+                             {"factor", factor},
+                             {"low_freq_factor", 1.0},
+                             {"high_freq_factor", 4.0},
+                             {"original_max_position_embeddings", original}};
+        return;
+      }
+    }
+    refuse(file_.origin(),
+           "holds a table of rotary factors that no usual Llama 3 setting gives",
+           "rope_freqs.weight",
+           "the original checkpoint");
+  }
+
+  static bool matches_llama3(const std::vector<double>& table,
+                             double theta,
+                             double factor,
+                             double original) {
+    for (size_t i = 0; i < table.size(); ++i) {
+      const double share = static_cast<double>(i) / static_cast<double>(table.size());
+      const double turns = original / (2.0 * std::numbers::pi * std::pow(theta, share));
+      const double smooth = std::clamp((turns - 1.0) / 3.0, 0.0, 1.0);
+      const double expected = 1.0 / ((1.0 - smooth) / factor + smooth);
+      if (std::fabs(table[i] - expected) > 1e-4 * expected) {
+        return false;
+      }
+    }
+    return true;
   }
 
   void add_token(Json& c, const char* key, const char* source) const {
@@ -212,7 +286,7 @@ class Import {
   }
 
   void convert(const storage::GgufTensor& tensor, storage::SafetensorsModelWriter& writer) const {
-    const std::string name = target_name(tensor.name, file_.origin());
+    const std::string name = target_name(tensor.name);
     if (name.empty()) {
       return;
     }
@@ -223,11 +297,24 @@ class Import {
                          .what = "tensor " + tensor.name + " holds a value that is not finite",
                          .got = file_.origin()});
     }
+    if (family_->norms_plus_one && ends_with(name, "norm.weight")) {
+      values.sub_(1.0);
+    }
+    if (!family_->permuted) {
+      store(name, values, writer);
+      return;
+    }
     if (ends_with(name, "q_proj.weight") || ends_with(name, "q_proj.bias")) {
       values = unpermuted(values, config_.heads, tensor);
     } else if (ends_with(name, "k_proj.weight") || ends_with(name, "k_proj.bias")) {
       values = unpermuted(values, config_.kv_heads, tensor);
     }
+    store(name, values, writer);
+  }
+
+  void store(const std::string& name,
+             const at::Tensor& values,
+             storage::SafetensorsModelWriter& writer) const {
     const at::Tensor stored = values.to(dtype_).contiguous();
     writer.write(name,
                  std::span(static_cast<const std::byte*>(stored.const_data_ptr()),
@@ -265,6 +352,7 @@ class Import {
 
   storage::GgufFile file_;
   at::ScalarType dtype_;
+  const GgufFamily* family_ = nullptr;
   DecoderConfig config_;
 };
 

@@ -5,8 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "gguf_styles.h"
 #include "json_reader.h"
-#include "scanner.h"
 #include "token_map.h"
 #include "unicode.h"
 
@@ -15,20 +15,11 @@ namespace {
 
 using core::Json;
 
-constexpr std::string_view kO200kPattern =
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
-// tokenizer.ggml.token_type
-constexpr int64_t kNormal = 1;
-constexpr int64_t kUnknown = 2;
-constexpr int64_t kControl = 3;
-constexpr int64_t kUserDefined = 4;
-
 struct Source {
   const Json& metadata;
   const std::string& origin;
   std::vector<std::string> tokens = {};
-  std::vector<int64_t> types = {};
+  std::vector<GgufTokenType> types = {};
 
   const Json* find(const char* key) const {
     return core::json_find(metadata, std::string("tokenizer.") + key);
@@ -68,69 +59,20 @@ std::string quoted(const std::string& text) {
   return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-/// ByteLevel in the form in which the reference library writes it.
-Json byte_level(bool add_prefix_space, bool use_regex) {
-  return {{"type", "ByteLevel"},
-          {"add_prefix_space", add_prefix_space},
-          {"trim_offsets", true},
-          {"use_regex", use_regex}};
-}
-
-Json split_then_bytes(std::string_view pattern) {
-  const Json split = {{"type", "Split"},
-                      {"pattern", {{"Regex", pattern}}},
-                      {"behavior", "Isolated"},
-                      {"invert", false}};
-  return {{"type", "Sequence"}, {"pretokenizers", Json::array({split, byte_level(false, false)})}};
-}
-
-struct Style {
-  Json normalizer;
-  Json pre_tokenizer;
-  bool ignore_merges = false;
-};
-
-bool one_of(std::string_view name, std::initializer_list<std::string_view> names) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
-
-Style style_of(const std::string& pre, const std::string& origin) {
-  if (one_of(pre, {"smollm", "starcoder", "refact", "command-r", "codeshell"})) {
-    const Json digits = {{"type", "Digits"}, {"individual_digits", true}};
-    return {
-        nullptr,
-        {{"type", "Sequence"}, {"pretokenizers", Json::array({digits, byte_level(false, true)})}}};
-  }
-  if (one_of(pre, {"llama-bpe", "llama3", "llama-v3", "smaug-bpe", "dbrx"})) {
-    return {nullptr, split_then_bytes(kLlama3Pattern), true};
-  }
-  if (one_of(pre, {"qwen2", "deepseek-r1-qwen", "stablelm2", "megrez"})) {
-    return {{{"type", "NFC"}}, split_then_bytes(kQwen2Pattern)};
-  }
-  if (pre == "gpt-4o") {
-    return {nullptr, split_then_bytes(kO200kPattern)};
-  }
-  if (one_of(pre, {"default", "gpt-2", "phi-2", "mpt", "olmo", "jina-es", "jina-de", ""})) {
-    return {nullptr, byte_level(false, true)};
-  }
-  refuse(
-      origin,
-      "the GGUF's pre-tokenizer is not known: smollm, llama-bpe, qwen2, gpt-4o, gpt-2, default are",
-      pre);
-}
-
 Json added_tokens(const Source& source) {
   std::vector<Json> list;
   for (size_t id = 0; id < source.tokens.size(); ++id) {
-    const int64_t type = id < source.types.size() ? source.types[id] : kNormal;
-    if (type == kControl || type == kUserDefined || type == kUnknown) {
+    const GgufTokenType type =
+        id < source.types.size() ? source.types[id] : GgufTokenType::Normal;
+    if (type == GgufTokenType::Control || type == GgufTokenType::UserDefined ||
+        type == GgufTokenType::Unknown) {
       list.push_back({{"id", id},
                       {"content", source.tokens[id]},
                       {"single_word", false},
                       {"lstrip", false},
                       {"rstrip", false},
                       {"normalized", false},
-                      {"special", type != kUserDefined}});
+                      {"special", type != GgufTokenType::UserDefined}});
     }
   }
   return list;
@@ -180,7 +122,7 @@ std::string vocab_text(const Source& source) {
 }
 
 std::string assembled(const Source& source,
-                      const Style& style,
+                      const GgufStyle& style,
                       const Json& decoder,
                       const Json& post,
                       const std::string& model) {
@@ -205,7 +147,7 @@ std::string bpe_text(const Source& source,
 
 std::string gpt2_json(const Source& source) {
   const Json* pre = source.find("ggml.pre");
-  const Style style = style_of(
+  const GgufStyle style = gguf_style(
       pre != nullptr && pre->is_string() ? pre->get<std::string>() : "default", source.origin);
   std::string merges = "[";
   for (const std::string& merge : strings_of(source.find("ggml.merges"), "merges", source.origin)) {
@@ -218,7 +160,7 @@ std::string gpt2_json(const Source& source) {
   }
   return assembled(source,
                    style,
-                   byte_level(true, true),
+                   byte_level_json(true, true),
                    post_processor(source, false),
                    bpe_text(source, merges + "]", nullptr, false, style.ignore_merges));
 }
@@ -272,7 +214,7 @@ std::string llama_json(const Source& source) {
   const bool prefix = source.flag_of("ggml.add_space_prefix", true);
   const Json blank = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}};
   const Json prepend = {{"type", "Prepend"}, {"prepend", "\u2581"}};
-  Style style;
+  GgufStyle style;
   style.normalizer = {
       {"type", "Sequence"},
       {"normalizers", prefix ? Json::array({prepend, blank}) : Json::array({blank})}};
@@ -313,7 +255,9 @@ GgufTokenizerFiles gguf_tokenizer_files(const Json& metadata, const std::string&
   source.tokens = strings_of(source.find("ggml.tokens"), "tokens", origin);
   if (const Json* types = source.find("ggml.token_type"); types != nullptr && types->is_array()) {
     for (const Json& type : *types) {
-      source.types.push_back(type.is_number_integer() ? type.get<int64_t>() : kNormal);
+      source.types.push_back(type.is_number_integer()
+                                 ? static_cast<GgufTokenType>(type.get<int32_t>())
+                                 : GgufTokenType::Normal);
     }
   }
   const std::string name = model != nullptr && model->is_string() ? model->get<std::string>() : "";

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "streamed_model.h"
+
+#include <unordered_map>
+
+#include <ATen/ATen.h>
+
+#include "kamerton/checkpoint/store.h"
+#include "kamerton/core/error.h"
+
+#include "assemble.h"
+#include "snapshot_reader.h"
+
+namespace kamerton::cli {
+namespace {
+
+at::Tensor whole_of(const model::WeightSource& source, const tensor::Parameter& parameter) {
+  at::Tensor values = at::empty(parameter.shape, at::kFloat);
+  source.read(parameter, 0, values.view({-1}));
+  return values;
+}
+
+/// Everything that a fetch reads from, kept alive by it.
+struct CheckpointSource {
+  checkpoint::Store store;
+  int64_t step;
+  Tuned tuned;
+  std::unique_ptr<model::WeightSource> base;
+  std::unordered_map<std::string, tuning::LoraPair> pairs = {};  ///< by the weight's name
+
+  at::Tensor saved(const tensor::Parameter& parameter) const {
+    at::Tensor values = at::empty(parameter.shape, at::kFloat);
+    store.read(step,
+               {{.name = "model." + parameter.name,
+                 .dtype = storage::DType::F32,
+                 .shape = parameter.shape,
+                 .offset = 0,
+                 .length = parameter.numel(),
+                 .data = values.data_ptr()}});
+    return values;
+  }
+
+  at::Tensor fetch(const tensor::Parameter& parameter) const {
+    const at::Tensor values =
+        parameter.trainable ? saved(parameter) : whole_of(*base, parameter);
+    const auto pair = pairs.find(parameter.name);
+    if (pair == pairs.end()) {
+      return values;
+    }
+    const at::Tensor update =
+        at::mm(saved(*pair->second.b), saved(*pair->second.a)).mul_(pair->second.scale);
+    if (!at::isfinite(update).all().item<bool>()) {
+      throw core::Error(core::ErrorKind::Numeric,
+                        {.where = "cli.export",
+                         .what = "the adapter's update is not finite",
+                         .got = parameter.name,
+                         .hint = "an earlier checkpoint"});
+    }
+    return values.add_(update);
+  }
+};
+
+}  // namespace
+
+StreamedModel stream_folder(const std::string& folder) {
+  model::ModelOptions options;
+  options.path = folder;
+  options.dtype = "fp32";
+  options.device = "cpu";
+  StreamedModel streamed{
+      std::make_shared<model::Decoder>(model::read_config(folder), options), folder, {}};
+  std::shared_ptr<model::WeightSource> source = model::open_weights(options, *streamed.decoder);
+  streamed.fetch = [source](const tensor::Parameter& parameter) {
+    return whole_of(*source, parameter);
+  };
+  return streamed;
+}
+
+StreamedModel stream_checkpoint(const std::filesystem::path& checkpoint, const std::string& base) {
+  SavedRun saved = read_saved_run(checkpoint, base);
+  saved.config.model.dtype = "fp32";
+  saved.config.model.device = "cpu";
+  saved.config.model.activation_checkpointing = "none";
+  Tuned tuned = build_tuned(saved.config);
+  auto weights = model::open_weights(saved.config.model, *tuned.decoder);
+  auto source = std::make_shared<CheckpointSource>(CheckpointSource{
+      std::move(saved.store), saved.step, std::move(tuned), std::move(weights)});
+  if (source->tuned.lora.has_value()) {
+    for (const tuning::LoraPair& pair : source->tuned.lora->pairs()) {
+      source->pairs.emplace(pair.linear->weight->name, pair);
+    }
+  }
+  // The decoder lives as long as its source.
+  return {std::shared_ptr<model::Decoder>(source, source->tuned.decoder.get()),
+          saved.config.model.path,
+          [source](const tensor::Parameter& parameter) { return source->fetch(parameter); }};
+}
+
+}  // namespace kamerton::cli

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// llama.cpp's architectures beside Hugging Face's: names of tensors and how they are stored.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace kamerton::model {
+
+/// One architecture of llama.cpp.
+struct GgufFamily {
+  std::string_view gguf;          ///< general.architecture
+  std::string_view architecture;  ///< config.json's "architectures"
+  std::string_view model_type;
+  /// Names of a layer's tensors: ("attn_q.weight" after "blk.N.", the same after "model.layers.N.").
+  std::span<const std::pair<std::string_view, std::string_view>> layer_names;
+  bool permuted = false;        ///< rows of q and k have rotary pairs interleaved
+  bool norms_plus_one = false;  ///< norm weights are stored with their 1 added
+};
+
+/// By llama.cpp's name, for reading; null when it is not known.
+const GgufFamily* gguf_family(std::string_view gguf);
+/// By Hugging Face's architecture, for writing; null when llama.cpp's form of it is not known.
+const GgufFamily* gguf_family_of(std::string_view architecture);
+/// "llama, qwen2, ..." of each column.
+std::string gguf_families();
+std::string gguf_writable_architectures();
+
+/// Hugging Face's name; "" for a tensor that has none there (tables of rotary factors), nothing for
+/// one that this architecture does not have.
+std::optional<std::string> name_from_gguf(const GgufFamily& family, const std::string& name);
+std::optional<std::string> name_to_gguf(const GgufFamily& family, const std::string& name);
+
+}  // namespace kamerton::model

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kamerton/model/gguf_export.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "kamerton/model/gguf_import.h"
+#include "kamerton/storage/gguf.h"
+
+#include "fixture_model.h"
+#include "small_model.h"
+#include "support/expect_error.h"
+#include "support/temporary_folder.h"
+
+namespace kamerton::model {
+namespace {
+
+using storage::GgmlType;
+
+FetchParameter whole_values() {
+  return [](const tensor::Parameter& parameter) { return parameter.value.detach(); };
+}
+
+/// Writes a decoder as fp32 GGUF, reads it back as a folder and opens that.
+std::unique_ptr<Decoder> there_and_back(const Decoder& decoder) {
+  const test::TemporaryFolder folder;
+  const std::string file = (folder / "m.gguf").string();
+  export_gguf(file, decoder, whole_values(), {.type = GgmlType::F32});
+  import_gguf(file, (folder / "model").string(), at::kFloat, {});
+  ModelOptions options;
+  options.path = (folder / "model").string();
+  options.dtype = "fp32";
+  auto again = std::make_unique<Decoder>(read_config(options.path), options);
+  again->load_whole();
+  return again;
+}
+
+void expect_same_parameters(const Decoder& a, const Decoder& b) {
+  const auto left = a.parameters();
+  ASSERT_EQ(left.size(), b.parameters().size());
+  for (const tensor::ParameterPtr& parameter : left) {
+    const tensor::ParameterPtr other = b.find_parameter(parameter->name);
+    ASSERT_NE(other, nullptr) << parameter->name;
+    EXPECT_TRUE(at::equal(parameter->value, other->value)) << parameter->name;
+  }
+}
+
+at::Tensor logits_of(Decoder& decoder) {
+  const at::NoGradGuard no_grad;
+  return decoder.logits(decoder.forward(Rows::from_documents(test::documents_of({7, 3}))));
+}
+
+TEST(GgufExport, ReferenceModelsComeBackBitForBit) {
+  for (const char* name : {"stories260K", "tiny-llama", "tiny-mistral", "tiny-qwen2", "tiny-qwen3"}) {
+    KAMERTON_NEED_ORACLE(std::string("models/") + name);
+    const auto decoder = test::load_fixture(name);
+    const auto again = there_and_back(*decoder);
+    expect_same_parameters(*decoder, *again);
+    EXPECT_TRUE(at::allclose(logits_of(*decoder), logits_of(*again), 1e-5, 1e-5)) << name;
+  }
+}
+
+TEST(GgufExport, ASmallModelWithBiasesComesBackBitForBit) {
+  core::Json config = core::parse_json(test::kSmallConfig, "small");
+  config["attention_bias"] = true;
+  config["mlp_bias"] = true;
+  config["tie_word_embeddings"] = false;
+  const auto decoder = test::small_model({}, config.dump());
+  const auto again = there_and_back(*decoder);
+  expect_same_parameters(*decoder, *again);
+  EXPECT_TRUE(at::equal(logits_of(*decoder), logits_of(*again)));
+}
+
+TEST(GgufExport, MatricesTakeTheTypeAndVectorsStayFloats) {
+  const test::TemporaryFolder folder;
+  const auto decoder = test::small_model();
+  const auto type_of = [&](GgmlType type, const char* name) {
+    export_gguf((folder / "m.gguf").string(), *decoder, whole_values(), {.type = type});
+    return storage::GgufFile::open(folder / "m.gguf").find(name)->type;
+  };
+
+  EXPECT_EQ(type_of(GgmlType::Q8_0, "blk.0.attn_q.weight"), GgmlType::Q8_0);
+  EXPECT_EQ(type_of(GgmlType::Q8_0, "blk.0.attn_norm.weight"), GgmlType::F32);
+  EXPECT_EQ(type_of(GgmlType::Q8_0, "blk.0.ffn_down.weight"), GgmlType::F16) << "48 a row";
+  EXPECT_EQ(type_of(GgmlType::BF16, "token_embd.weight"), GgmlType::BF16);
+}
+
+TEST(GgufExport, RefusesWhatTheTypeCannotHold) {
+  const test::TemporaryFolder folder;
+  const auto decoder = test::small_model();
+  decoder->find_parameter("model.layers.1.mlp.up_proj.weight")->value.detach().view({-1})[5] = 1e6;
+  const auto write = [&](GgmlType type) {
+    export_gguf((folder / "m.gguf").string(), *decoder, whole_values(), {.type = type});
+  };
+
+  test::expect_error(core::ErrorKind::Numeric, {"blk.1.ffn_up.weight", "F16", "bf16"}, [&] {
+    write(GgmlType::F16);
+  });
+  EXPECT_FALSE(std::filesystem::exists(folder / "m.gguf"));
+  EXPECT_NO_THROW(write(GgmlType::BF16));
+}
+
+TEST(GgufExport, TheContextEndsWhereAWindowBegins) {
+  const test::TemporaryFolder folder;
+  core::Json config = core::parse_json(test::kSmallConfig, "small");
+  config["architectures"] = {"MistralForCausalLM"};
+  config["model_type"] = "mistral";
+  config["sliding_window"] = 24;
+  const auto decoder = test::small_model({}, config.dump());
+  export_gguf((folder / "m.gguf").string(), *decoder, whole_values(), {});
+
+  const auto file = storage::GgufFile::open(folder / "m.gguf");
+  EXPECT_EQ(file.metadata()["general.architecture"], "llama");
+  EXPECT_EQ(file.metadata()["llama.context_length"], 24);
+}
+
+TEST(GgufExport, RefusesRotaryScalingWithoutAForm) {
+  core::Json config = core::parse_json(test::kSmallConfig, "small");
+  config["rope_scaling"] = {{"rope_type", "dynamic"}, {"factor", 2.0}};
+  const auto decoder = test::small_model({}, config.dump());
+  const test::TemporaryFolder folder;
+  test::expect_error(core::ErrorKind::Data, {"dynamic", "llama3"}, [&] {
+    export_gguf((folder / "m.gguf").string(), *decoder, whole_values(), {});
+  });
+}
+
+}  // namespace
+}  // namespace kamerton::model
