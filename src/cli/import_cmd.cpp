@@ -193,8 +193,9 @@ Command import_command() {
 Command export_command() {
   return {.name = "export",
           .summary = "a checkpoint becomes a Hugging Face model, a PEFT adapter or a GGUF file",
-          .usage = "kamerton export --checkpoint DIR --to DIR [--merge] [--dtype bf16] [--format "
-                   "gguf]",
+          .usage =
+              "kamerton export --checkpoint DIR --to DIR [--merge] [--dtype bf16] [--format "
+              "gguf]",
           .description =
               "A LoRA run gives a PEFT adapter, or with --merge a whole model; a full run gives a "
               "model. DIR is a run's folder (its\n"
@@ -216,7 +217,8 @@ Command export_command() {
                     "to", po::value<std::string>(), "the folder (gguf: the file) to write")(
                     "format",
                     po::value<std::string>()->default_value("hf"),
-                    "hf (safetensors folder) or gguf")("merge", "merge the adapter into the base model")(
+                    "hf (safetensors folder) or gguf")("merge",
+                                                       "merge the adapter into the base model")(
                     "model,m",
                     po::value<std::string>(),
                     "the base model's folder, where it has moved since the run; gguf: what to "

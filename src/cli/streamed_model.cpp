@@ -41,8 +41,7 @@ struct CheckpointSource {
   }
 
   at::Tensor fetch(const tensor::Parameter& parameter) const {
-    const at::Tensor values =
-        parameter.trainable ? saved(parameter) : whole_of(*base, parameter);
+    const at::Tensor values = parameter.trainable ? saved(parameter) : whole_of(*base, parameter);
     const auto pair = pairs.find(parameter.name);
     if (pair == pairs.end()) {
       return values;
@@ -83,8 +82,8 @@ StreamedModel stream_checkpoint(const std::filesystem::path& checkpoint, const s
   saved.config.model.activation_checkpointing = "none";
   Tuned tuned = build_tuned(saved.config);
   auto weights = model::open_weights(saved.config.model, *tuned.decoder);
-  auto source = std::make_shared<CheckpointSource>(CheckpointSource{
-      std::move(saved.store), saved.step, std::move(tuned), std::move(weights)});
+  auto source = std::make_shared<CheckpointSource>(
+      CheckpointSource{std::move(saved.store), saved.step, std::move(tuned), std::move(weights)});
   if (source->tuned.lora.has_value()) {
     for (const tuning::LoraPair& pair : source->tuned.lora->pairs()) {
       source->pairs.emplace(pair.linear->weight->name, pair);

@@ -240,12 +240,11 @@ class Export {
       std::atomic<bool> fits{true};
       at::parallel_for(0, blocks, 1024, [&](int64_t begin, int64_t end) {
         const auto count = static_cast<size_t>(end - begin);
-        if (!storage::quantise(
-                type,
-                std::span(data + done + begin * block.num_elements,
-                          count * static_cast<size_t>(block.num_elements)),
-                std::span(bytes.data() + static_cast<size_t>(begin) * block.size,
-                          count * block.size))) {
+        if (!storage::quantise(type,
+                               std::span(data + done + begin * block.num_elements,
+                                         count * static_cast<size_t>(block.num_elements)),
+                               std::span(bytes.data() + static_cast<size_t>(begin) * block.size,
+                                         count * block.size))) {
           fits.store(false, std::memory_order_relaxed);
         }
       });

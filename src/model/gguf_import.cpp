@@ -156,7 +156,8 @@ class Import {
       c["mlp_bias"] = file_.find("blk.0.ffn_gate.bias") != nullptr;
     } else if (family_->gguf == "gemma2") {
       const int64_t heads = c["num_attention_heads"].get<int64_t>();
-      const bool largest = c["num_hidden_layers"] == 46;  // 27B: hidden / heads, as llama.cpp has it
+      const bool largest =
+          c["num_hidden_layers"] == 46;  // 27B: hidden / heads, as llama.cpp has it
       c["query_pre_attn_scalar"] =
           largest ? c["hidden_size"].get<int64_t>() / std::max<int64_t>(heads, 1)
                   : integer(key("attention.key_length"));
@@ -203,8 +204,8 @@ class Import {
     const int64_t head = c["hidden_size"].get<int64_t>() /
                          std::max<int64_t>(c["num_attention_heads"].get<int64_t>(), 1);
     const int64_t rotated = integer_or(key("rope.dimension_count"), head);
-    c["partial_rotary_factor"] = static_cast<double>(rotated) /
-                                 static_cast<double>(std::max<int64_t>(head, 1));
+    c["partial_rotary_factor"] =
+        static_cast<double>(rotated) / static_cast<double>(std::max<int64_t>(head, 1));
     c["original_max_position_embeddings"] =
         original > 0 ? original : c["max_position_embeddings"].get<int64_t>();
     if (file_.find("rope_factors_long.weight") != nullptr) {

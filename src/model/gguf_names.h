@@ -15,7 +15,8 @@ struct GgufFamily {
   std::string_view gguf;          ///< general.architecture
   std::string_view architecture;  ///< config.json's "architectures"
   std::string_view model_type;
-  /// Names of a layer's tensors: ("attn_q.weight" after "blk.N.", the same after "model.layers.N.").
+  /// Names of a layer's tensors: ("attn_q.weight" after "blk.N.", the same after
+  /// "model.layers.N.").
   std::span<const std::pair<std::string_view, std::string_view>> layer_names;
   bool permuted = false;        ///< rows of q and k have rotary pairs interleaved
   bool norms_plus_one = false;  ///< norm weights are stored with their 1 added

@@ -242,7 +242,8 @@ void GgufWriter::append(std::string_view name, std::span<const std::byte> bytes)
 void GgufWriter::finish() {
   for (const auto& [name, slot] : state_->slots) {
     if (slot.written != slot.size) {
-      misuse("'" + state_->path.string() + "' is not complete", "tensor '" + name + "' lacks bytes");
+      misuse("'" + state_->path.string() + "' is not complete",
+             "tensor '" + name + "' lacks bytes");
     }
   }
   if (::fsync(state_->file.get()) != 0) {

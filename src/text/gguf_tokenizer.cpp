@@ -62,8 +62,7 @@ std::string quoted(const std::string& text) {
 Json added_tokens(const Source& source) {
   std::vector<Json> list;
   for (size_t id = 0; id < source.tokens.size(); ++id) {
-    const GgufTokenType type =
-        id < source.types.size() ? source.types[id] : GgufTokenType::Normal;
+    const GgufTokenType type = id < source.types.size() ? source.types[id] : GgufTokenType::Normal;
     if (type == GgufTokenType::Control || type == GgufTokenType::UserDefined ||
         type == GgufTokenType::Unknown) {
       list.push_back({{"id", id},

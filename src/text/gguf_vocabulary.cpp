@@ -68,7 +68,8 @@ Source read_source(const std::filesystem::path& file, int64_t rows) {
   const bool fallback = flag(source.model(), "byte_fallback", false);
   for (const auto& [piece, id] : member(source.model(), "vocab").items()) {
     const GgufTokenType type = type_of_piece(piece, unk);
-    source.place(piece, id, type == GgufTokenType::Byte && !fallback ? GgufTokenType::Normal : type);
+    source.place(
+        piece, id, type == GgufTokenType::Byte && !fallback ? GgufTokenType::Normal : type);
     source.ids.emplace(piece, id.get<int32_t>());
   }
   for (const Json& added : member(source.json, "added_tokens")) {

@@ -52,7 +52,8 @@ at::Tensor logits_of(Decoder& decoder) {
 }
 
 TEST(GgufExport, ReferenceModelsComeBackBitForBit) {
-  for (const char* name : {"stories260K", "tiny-llama", "tiny-mistral", "tiny-qwen2", "tiny-qwen3"}) {
+  for (const char* name :
+       {"stories260K", "tiny-llama", "tiny-mistral", "tiny-qwen2", "tiny-qwen3"}) {
     KAMERTON_NEED_ORACLE(std::string("models/") + name);
     const auto decoder = test::load_fixture(name);
     const auto again = there_and_back(*decoder);

@@ -150,8 +150,8 @@ TEST(GgufQuantise, ValuesBeyondTheRangeAreTold) {
   std::vector<std::byte> bytes(2);
   EXPECT_FALSE(quantise(GgmlType::F16, std::vector<float>{65520.0F}, bytes));
   EXPECT_TRUE(quantise(GgmlType::F16, std::vector<float>{65504.0F}, bytes));
-  EXPECT_TRUE(quantise(
-      GgmlType::F16, std::vector<float>{std::numeric_limits<float>::infinity()}, bytes));
+  EXPECT_TRUE(
+      quantise(GgmlType::F16, std::vector<float>{std::numeric_limits<float>::infinity()}, bytes));
 }
 
 }  // namespace

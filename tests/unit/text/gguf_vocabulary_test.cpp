@@ -47,8 +47,7 @@ TEST(GgufVocabulary, TokenizersComeBackWithTheSameIds) {
   expect_round_trip("stories260K", shared_dir() / "models/stories260K", 512);
   for (const char* name : {"llama3_style", "qwen2_style", "gpt2_style", "o200k_style"}) {
     const auto dir = shared_dir() / "fixtures/tokenizers" / name;
-    expect_round_trip(
-        name, dir, Tokenizer::from_file(dir / "tokenizer.json").vocab_size() + 3);
+    expect_round_trip(name, dir, Tokenizer::from_file(dir / "tokenizer.json").vocab_size() + 3);
   }
 }
 
@@ -81,8 +80,7 @@ TEST(GgufVocabulary, AFolderWithoutTokenizerHasNoVocabulary) {
 void expect_refused(const std::string& json, const std::string& part, int64_t rows = 8) {
   const test::TemporaryFolder folder;
   std::ofstream(folder.path() / "tokenizer.json") << json;
-  test::expect_error(
-      core::ErrorKind::Data, {part}, [&] { gguf_vocabulary(folder.path(), rows); });
+  test::expect_error(core::ErrorKind::Data, {part}, [&] { gguf_vocabulary(folder.path(), rows); });
 }
 
 TEST(GgufVocabulary, RefusesWhatLlamaCppWouldReadDifferently) {
