@@ -74,8 +74,14 @@ void GgufFile::read_rows(const GgufTensor& tensor,
   }
   const auto block = block_of(tensor.type);
   const auto row_bytes = static_cast<uint64_t>(length / block.num_elements) * block.size;
-  const auto blocks = bytes(tensor).subspan(static_cast<uint64_t>(first_row) * row_bytes,
-                                            static_cast<uint64_t>(num_rows) * row_bytes);
+  const uint64_t first = static_cast<uint64_t>(first_row) * row_bytes;
+  const uint64_t size = static_cast<uint64_t>(num_rows) * row_bytes;
+  if (file_.size() == 0) {  // bytes in memory
+    dequantise(tensor.type, bytes(tensor).subspan(first, size), output);
+    return;
+  }
+  std::vector<std::byte> blocks(size);
+  file_.read(tensor.offset + first, blocks);
   dequantise(tensor.type, blocks, output);
 }
 

@@ -108,6 +108,24 @@ std::span<const std::byte> MappedFile::span(uint64_t offset, uint64_t length) co
   return bytes().subspan(offset, length);
 }
 
+void MappedFile::read(uint64_t offset, std::span<std::byte> into) const {
+  span(offset, into.size());  // checks the range
+  const int error = read_fully(descriptor_, into.data(), into.size(), offset);
+  if (error == 0) {
+    return;
+  }
+  struct stat status = {};
+  if (::fstat(descriptor_, &status) == 0 && static_cast<uint64_t>(status.st_size) < size_) {
+    throw core::Error(core::ErrorKind::Io,
+                      {.where = kWhere,
+                       .what = "'" + path_.string() + "' was cut short while it was in use",
+                       .got = std::to_string(status.st_size) + " bytes now",
+                       .allowed = std::to_string(size_) + " bytes, as when it was opened",
+                       .hint = "fetching or writing the file again"});
+  }
+  throw_read_error(kWhere, path_, error);
+}
+
 void MappedFile::advise(Access access) const {
   advise(access, 0, size_);
 }

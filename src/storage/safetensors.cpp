@@ -68,12 +68,20 @@ SafetensorsModel SafetensorsModel::open(const fs::path& path) {
     bad_model("'" + path.string() + "' holds no tensors",
               "",
               std::string(kSingle) + ", or " + kIndex + " and its shards",
-              "kamerton import for a GGUF file; pickle files (.bin, .pt) are not read");
+              "kamerton import for a GGUF file");
   }
   for (const auto& name : model.names_) {
     model.total_bytes_ += model.entry(name).size;
   }
   return model;
+}
+
+bool SafetensorsModel::is_one(const fs::path& path) {
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) {
+    return fs::exists(path / kSingle, ignored) || fs::exists(path / kIndex, ignored);
+  }
+  return path.extension() == ".safetensors";
 }
 
 void SafetensorsModel::open_single(const fs::path& file) {
@@ -142,6 +150,23 @@ const SafetensorsModel::Place& SafetensorsModel::place(std::string_view name) co
 const TensorEntry& SafetensorsModel::entry(std::string_view name) const {
   const auto& found = place(name);
   return files_[found.file].entries()[found.entry];
+}
+
+void SafetensorsModel::read(std::string_view name,
+                            uint64_t offset,
+                            std::span<std::byte> into) const {
+  const auto& found = place(name);
+  const auto& file = files_[found.file];
+  const TensorEntry& wanted = file.entries()[found.entry];
+  if (offset > wanted.size || into.size() > wanted.size - offset) {
+    throw core::Error(core::ErrorKind::Internal,
+                      {.where = kWhere,
+                       .what = "bytes beyond the end of tensor '" + wanted.name + "'",
+                       .got = std::to_string(offset) + " + " + std::to_string(into.size()),
+                       .allowed = std::to_string(wanted.size),
+                       .hint = ""});
+  }
+  file.file().read(wanted.offset + offset, into);
 }
 
 std::span<const std::byte> SafetensorsModel::bytes(std::string_view name) const {

@@ -16,7 +16,8 @@ enum class Access { Sequential, Random, WillNeed, DontNeed };
 
 /// A read-only private mapping of a whole file. Movable; spans stay valid while the object (or what
 /// it was moved to) lives. An unlinked or replaced file stays readable; a file cut short in place
-/// would raise SIGBUS on access, so a long job calls check_unchanged() before each pass.
+/// would raise SIGBUS on access, so a long job calls check_unchanged() before each pass, or copies by
+/// read().
 /// Thread-safe after opening.
 class MappedFile {
  public:
@@ -41,6 +42,11 @@ class MappedFile {
   }
   /// [offset, offset + length), checked against the file; throws ErrorKind::Data naming both.
   std::span<const std::byte> span(uint64_t offset, uint64_t length) const;
+
+  /// Copies [offset, offset + into.size()) by a read instead of the mapping, for files that may be
+  /// cut short while they are in use: that is an error here (Io, with the file and both lengths), no
+  /// signal. Data for a range beyond the size at opening.
+  void read(uint64_t offset, std::span<std::byte> into) const;
 
   /// A hint; never fails. The whole file, or a range of it.
   void advise(Access access) const;

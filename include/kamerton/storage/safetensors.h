@@ -75,12 +75,17 @@ class SafetensorsModel {
   /// shard does not have.
   static SafetensorsModel open(const std::filesystem::path& path);
 
+  /// Whether the folder holds such a model, or the path is a .safetensors file.
+  static bool is_one(const std::filesystem::path& path);
+
   /// All names: in the file's order, or in the index's.
   const std::vector<std::string>& names() const { return names_; }
   bool contains(std::string_view name) const { return where_.count(std::string(name)) != 0; }
   /// Throws ErrorKind::Data naming the folder when there is no such tensor.
   const TensorEntry& entry(std::string_view name) const;
   std::span<const std::byte> bytes(std::string_view name) const;
+  /// Copies bytes [offset, offset + into.size()) of the tensor; see MappedFile::read.
+  void read(std::string_view name, uint64_t offset, std::span<std::byte> into) const;
   uint64_t total_bytes() const { return total_bytes_; }
   const std::vector<SafetensorsFile>& files() const { return files_; }
   /// Tensors that a shard holds and the index does not list (readers ignore them).

@@ -7,13 +7,14 @@
 
 #include "gguf_bytes.h"
 #include "support/byte_mutator.h"
+#include "support/case_count.h"
 #include "support/expect_error.h"
 
 namespace kamerton::storage {
 namespace {
 
 constexpr uint64_t kSeed = 20262;
-constexpr uint64_t kCases = 60'000;
+const uint64_t kCases = test::case_count(60'000);
 
 GgufFile parse(const std::string& bytes) {
   return GgufFile::parse(std::as_bytes(std::span(bytes.data(), bytes.size())), "test.gguf");

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kamerton/storage/mapped_file.h"
 
+#include <filesystem>
+#include <vector>
+
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
@@ -53,6 +56,23 @@ TEST(MappedFile, SurvivesAnUnlinkAndNoticesAChange) {
   expect_error(ErrorKind::Io, {"changed while it was in use", "2 bytes now"}, [&] {
     changed.check_unchanged();
   });
+}
+
+TEST(MappedFile, ReadingAFileThatWasCutShortIsAnErrorAndNoSignal) {
+  const test::TemporaryFolder folder;
+  test::write_text(folder / "a", std::string(100'000, 'x'));
+  const auto file = MappedFile::open(folder / "a");
+  std::vector<std::byte> bytes(10'000);
+  file.read(90'000, bytes);
+  EXPECT_EQ(bytes.back(), std::byte{'x'});
+
+  std::filesystem::resize_file(folder / "a", 95'000);
+
+  EXPECT_NO_THROW(file.read(80'000, bytes));
+  expect_error(ErrorKind::Io, {"cut short", "95000 bytes now", "100000 bytes"}, [&] {
+    file.read(90'000, bytes);
+  });
+  expect_error(ErrorKind::Data, {"at most 100000"}, [&] { file.read(95'000, bytes); });
 }
 
 TEST(MappedFile, MovesKeepItsBytesWhereTheyAre) {

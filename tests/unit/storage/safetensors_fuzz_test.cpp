@@ -5,13 +5,14 @@
 
 #include "safetensors_bytes.h"
 #include "support/byte_mutator.h"
+#include "support/case_count.h"
 #include "support/expect_error.h"
 
 namespace kamerton::storage {
 namespace {
 
 constexpr uint64_t kSeed = 20261;
-constexpr uint64_t kCases = 60'000;
+const uint64_t kCases = test::case_count(60'000);
 
 const std::vector<std::string> kWords = {"{",
                                          "}",
