@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `export --format gguf` writes runs in llama.cpp with the same greedy text.
+KAMERTON_PEER_PYTHON names a Python that has llama-cpp-python (PyPI); without it these tests skip with that reason."""
+import json
+import os
+import subprocess
+import unittest
+
+import support
+
+PEER = os.environ.get("KAMERTON_PEER_PYTHON", "")
+
+# One thread: its threads spin, which is slow beside other work. Cached keys and values in fp32 (type 0), as here.
+LLAMA = """
+import json, sys
+from llama_cpp import Llama
+path, prompt, count = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
+model = Llama(path, n_ctx=0, n_threads=1, n_threads_batch=1, type_k=0, type_v=0, verbose=False)
+text = isinstance(prompt, str)
+ids = model.tokenize(prompt.encode(), add_bos=True, special=True) if text else prompt
+new = []
+for token in model.generate(ids, temp=0.0):
+    new.append(token)
+    if len(new) == count:
+        break
+print(json.dumps({"prompt": ids, "new": new, "text": model.detokenize(ids + new)[len(model.detokenize(ids)):].decode(errors="replace") if text else "",
+                  "template": model.metadata.get("tokenizer.chat_template", ""), "context": model.n_ctx()}))
+"""
+
+
+def missing():
+    if not PEER:
+        return "KAMERTON_PEER_PYTHON is not set (a Python with llama-cpp-python)"
+    done = subprocess.run([PEER, "-c", "import llama_cpp"], capture_output=True, text=True, timeout=120)
+    return "" if done.returncode == 0 else "KAMERTON_PEER_PYTHON has no llama-cpp-python"
+
+
+MISSING = missing()
+
+
+class Gguf(support.ProgramTest):
+    def model(self, name):
+        folder = support.SHARED / "models" / name
+        if not folder.exists():
+            self.skipTest(f"reference data is absent: models/{name} (set KAMERTON_SHARED)")
+        return folder
+
+    def export(self, name, dtype, *where):
+        self.assert_success(self.run_program("export", *where, "--format", "gguf", "--dtype", dtype, "--to", name))
+
+    def llama(self, file, prompt, count=24):
+        if MISSING:
+            self.skipTest(MISSING)
+        done = subprocess.run([PEER, "-c", LLAMA, file, json.dumps(prompt), str(count)], cwd=self.folder, capture_output=True, text=True, timeout=280)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def ours(self, model, prompt, count=24):
+        done = self.run_program("generate", "--model", model, "--prompt", prompt, "-n", count, "--dtype", "fp32")
+        self.assert_success(done)
+        return done.out.strip()
+
+    def test_a_trained_model_says_the_same_in_every_type(self):
+        model = self.model("stories260K")
+        prompt = "Once upon a time, Anna"
+        expected = self.ours(model, prompt)
+        for dtype in ("f16", "bf16", "q8_0", "fp32"):
+            self.export(f"{dtype}.gguf", dtype, "--model", model)
+            self.assertEqual(self.llama(f"{dtype}.gguf", prompt)["text"].strip(), expected, dtype)
+
+    def test_families_continue_ids_as_the_reference_does(self):
+        from_fixture = support.SHARED / "fixtures/forward"
+        if not from_fixture.exists():
+            self.skipTest("reference data is absent: fixtures/forward (set KAMERTON_SHARED)")
+        for name in ("tiny-llama", "tiny-qwen2", "tiny-qwen3"):
+            ids = greedy_ids(from_fixture / f"{name}.safetensors")
+            self.export(f"{name}.gguf", "fp32", "--model", self.model(name))
+            self.assertEqual(self.llama(f"{name}.gguf", ids[:24], 16)["new"], ids[24:], name)
+
+    def test_a_tuned_adapter_is_merged_into_the_file(self):
+        model = self.model("stories260K")
+        rows = [{"text": f"Tom{i} saw a big dog. The dog was green and it could fly very far."} for i in range(16)]
+        (self.folder / "text.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        self.assert_success(self.train("lora", "--set", f"model.path={model}", "--set", "model.random_init=false", "--set", "data.train=[text.jsonl]",
+                                       "--set", "train.steps=8", "--set", "optim.lr=1e-2", "--set", "tuning.method=lora", "--set", "tuning.lora.r=4"))
+        self.assert_success(self.run_program("export", "--checkpoint", "runs/lora", "--to", "merged", "--merge", "--dtype", "fp32"))
+        self.export("lora.gguf", "fp32", "--checkpoint", "runs/lora")
+        self.assertEqual(self.llama("lora.gguf", "The dog")["text"].strip(), self.ours("merged", "The dog"))
+
+    def test_the_file_comes_back_as_the_same_model(self):
+        model = self.model("stories260K")
+        self.export("m.gguf", "fp32", "--model", model)
+        self.assert_success(self.run_program("import", "--from", "m.gguf", "--to", "again", "--dtype", "fp32"))
+        self.assertEqual(self.ours("again", "Once upon a time"), self.ours(model, "Once upon a time"))
+
+    def test_bad_requests_are_refused(self):
+        model = self.model("stories260K")
+        (self.folder / "there.gguf").write_text("x")
+        self.assert_refused(self.run_program("export", "--model", model, "--format", "gguf", "--to", "there.gguf"), 73, "exists", "--force")
+        self.assert_refused(self.run_program("export", "--model", model, "--format", "gguf", "--dtype", "q2", "--to", "x.gguf"), 64, "q8_0")
+        self.assert_refused(self.run_program("export", "--format", "gguf", "--to", "x.gguf"), 64, "--checkpoint", "--model")
+        self.assert_refused(self.run_program("export", "--model", model, "--format", "onnx", "--to", "x"), 64, "hf, gguf")
+        self.assertFalse((self.folder / "x.gguf").exists())
+
+
+def greedy_ids(path):
+    """greedy.ids of a fixture, read without any library: a safetensors file of int64."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    begin, end = json.loads(data[8 : 8 + length])["greedy.ids"]["data_offsets"]
+    raw = data[8 + length + begin : 8 + length + end]
+    return [int.from_bytes(raw[i : i + 8], "little", signed=True) for i in range(0, len(raw), 8)]
+
+
+if __name__ == "__main__":
+    support.main()
