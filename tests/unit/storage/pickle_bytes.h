@@ -13,7 +13,7 @@ namespace kamerton::storage {
 inline std::string little(uint64_t value, int bytes) {
   std::string out;
   for (int i = 0; i < bytes; ++i) {
-    out += static_cast<char>((value >> (8 * i)) & 0xff);
+    out += static_cast<char>(i < 8 ? (value >> (8 * i)) & 0xff : 0);
   }
   return out;
 }
