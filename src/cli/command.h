@@ -48,6 +48,8 @@ Command chat_command();
 Command data_show_command();
 Command data_stats_command();
 Command data_verify_command();
+Command data_redact_command();
+Command data_prepare_command();
 Command import_command();
 Command export_command();
 Command inspect_command();

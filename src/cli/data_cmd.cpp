@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// kamerton data show, stats, verify: looking at what a run would train on.
+// kamerton data show, stats: looking at what a run would train on.
+#include <algorithm>
 #include <numeric>
 #include <thread>
 
@@ -7,17 +8,15 @@
 #include <unistd.h>
 
 #include "kamerton/data/inspect.h"
+#include "kamerton/data/picture.h"
 #include "kamerton/model/architecture.h"
-#include "kamerton/text/bundle.h"
+#include "kamerton/storage/filesystem.h"
 
-#include "command.h"
-#include "run_config.h"
+#include "data_open.h"
 
 namespace kamerton::cli {
-namespace {
 
-/// The run's file, or --model and --data alone.
-RunConfig config_of(const po::variables_map& arguments, const Command& command) {
+RunConfig data_config_of(const po::variables_map& arguments, const Command& command) {
   const auto overrides = value_or<std::vector<std::string>>(arguments, "set", {});
   RunConfig config;
   if (arguments.count("config") != 0) {
@@ -35,64 +34,34 @@ RunConfig config_of(const po::variables_map& arguments, const Command& command) 
   return config;
 }
 
-struct Opened {
-  RunConfig config;
-  std::unique_ptr<text::TokenizerBundle> bundle;
-  std::unique_ptr<data::Dataset> set;
-};
-
-Opened open(const po::variables_map& arguments, const Command& command) {
-  Opened opened{.config = config_of(arguments, command), .bundle = nullptr, .set = nullptr};
+OpenedModel open_model(const po::variables_map& arguments, const Command& command) {
+  OpenedModel opened{
+      .config = data_config_of(arguments, command), .bundle = nullptr, .max_positions = 0};
   opened.bundle =
       std::make_unique<text::TokenizerBundle>(text::load_bundle(opened.config.model.path));
-  const int64_t limit = model::read_config(opened.config.model.path).max_positions;
-  opened.set =
-      std::make_unique<data::Dataset>(data::open_train(opened.config.data, *opened.bundle, limit));
+  opened.max_positions = model::read_config(opened.config.model.path).max_positions;
   return opened;
 }
 
-int run_show(const po::variables_map& arguments, comm::Session*) {
-  static const Command self = data_show_command();
-  const Opened opened = open(arguments, self);
-  const int64_t first = arguments["first"].as<int64_t>() - 1;
-  std::vector<int64_t> indices(static_cast<size_t>(std::clamp<int64_t>(
-      arguments["count"].as<int64_t>(), 0, std::max<int64_t>(opened.set->size() - first, 0))));
-  std::iota(indices.begin(), indices.end(), first);
-  const data::ShowOptions options{.color = isatty(STDOUT_FILENO) != 0,
-                                  .ids = arguments.count("ids") != 0};
-  fmt::print("{}", data::show(*opened.set, indices, options));
-  return 0;
+OpenedData open_data(const po::variables_map& arguments, const Command& command) {
+  OpenedData opened{.model = open_model(arguments, command), .set = nullptr};
+  opened.set = std::make_unique<data::Dataset>(
+      data::open_train(opened.model.config.data, *opened.model.bundle, opened.model.max_positions));
+  return opened;
 }
 
-int run_stats(const po::variables_map& arguments, comm::Session*) {
-  static const Command self = data_stats_command();
-  const Opened opened = open(arguments, self);
-  const int threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  fmt::print("{}",
-             data::stats_text(data::measure(*opened.set, arguments["limit"].as<int64_t>(), threads),
-                              opened.set->summary()));
-  return 0;
+int threads_of(const po::variables_map& arguments) {
+  const auto given = value_or<int64_t>(arguments, "threads", 0);
+  return given > 0 ? static_cast<int>(std::min<int64_t>(given, 1024))
+                   : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
 }
 
-int run_verify(const po::variables_map& arguments, comm::Session*) {
-  static const Command self = data_verify_command();
-  const Opened opened = open(arguments, self);  // form, layout and a sample are checked here
-  const int threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  const data::Stats stats =
-      data::measure(*opened.set, -1, threads);  // every example is tokenized and masked
-  fmt::print(
-      "{}\nchecked {} examples: {} trained tokens of {}, {} truncated, {} left out\nno fault "
-      "found\n",
-      opened.set->summary().text(),
-      stats.examples,
-      stats.targets,
-      stats.tokens,
-      stats.truncated,
-      stats.skipped);
-  return 0;
+void write_text_file(const std::string& path, const std::string& text) {
+  storage::write_file_atomic(storage::posix_filesystem(), path, text);
 }
 
-void add_common(po::options_description& options, po::positional_options_description& positional) {
+void add_data_options(po::options_description& options,
+                      po::positional_options_description& positional) {
   options.add_options()("config", po::value<std::string>(), "a run's YAML file")(
       "model,m", po::value<std::string>(), "model folder (tokenizer and chat template)")(
       "data,d",
@@ -104,24 +73,63 @@ void add_common(po::options_description& options, po::positional_options_descrip
   positional.add("config", 1);
 }
 
+namespace {
+
+int run_show(const po::variables_map& arguments, comm::Session*) {
+  static const Command self = data_show_command();
+  const OpenedData opened = open_data(arguments, self);
+  const int64_t first = arguments["first"].as<int64_t>() - 1;
+  std::vector<int64_t> indices(static_cast<size_t>(std::clamp<int64_t>(
+      arguments["count"].as<int64_t>(), 0, std::max<int64_t>(opened.set->size() - first, 0))));
+  std::iota(indices.begin(), indices.end(), first);
+  if (arguments.count("html") != 0) {
+    const auto path = arguments["html"].as<std::string>();
+    write_text_file(path, data::show_html(*opened.set, indices));
+    fmt::print("{} examples in {}\n", indices.size(), path);
+    return 0;
+  }
+  const data::ShowOptions options{.color = isatty(STDOUT_FILENO) != 0,
+                                  .ids = arguments.count("ids") != 0};
+  fmt::print("{}", data::show(*opened.set, indices, options));
+  return 0;
+}
+
+int run_stats(const po::variables_map& arguments, comm::Session*) {
+  static const Command self = data_stats_command();
+  const OpenedData opened = open_data(arguments, self);
+  const data::Stats stats =
+      data::measure(*opened.set, arguments["limit"].as<int64_t>(), threads_of(arguments));
+  fmt::print("{}", data::stats_text(stats, opened.set->summary()));
+  if (arguments.count("svg") != 0) {
+    const auto path = arguments["svg"].as<std::string>();
+    write_text_file(path, data::stats_svg(stats));
+    fmt::print("picture: {}\n", path);
+  }
+  return 0;
+}
+
 }  // namespace
 
 Command data_show_command() {
   return {.name = "data show",
           .summary = "examples as the model sees them, trained tokens marked",
-          .usage = "kamerton data show RUN.yaml | --model DIR --data FILE [--first 1] [--count 3]",
+          .usage =
+              "kamerton data show RUN.yaml | --model DIR --data FILE [--first 1] [--count 3] "
+              "[--html FILE]",
           .description =
               "Examples:\n  kamerton data show configs/quickstart/run.yaml\n"
               "  kamerton data show --model models/SmolLM2-135M-Instruct --data "
-              "configs/quickstart/train.jsonl --count 1 --ids",
+              "configs/quickstart/train.jsonl --count 1 --ids\n"
+              "  kamerton data show configs/quickstart/run.yaml --count 20 --html examples.html",
           .add_options =
               [](po::options_description& options, po::positional_options_description& positional) {
-                add_common(options, positional);
+                add_data_options(options, positional);
                 options.add_options()("first",
                                       po::value<int64_t>()->default_value(1),
                                       "number of the first example, from 1")(
                     "count,n", po::value<int64_t>()->default_value(3), "how many")(
-                    "ids", "token ids beside the text");
+                    "ids", "token ids beside the text")(
+                    "html", po::value<std::string>(), "write a page to this file instead");
               },
           .run = run_show};
 }
@@ -129,31 +137,21 @@ Command data_show_command() {
 Command data_stats_command() {
   return {.name = "data stats",
           .summary = "how long examples are and what would be truncated",
-          .usage = "kamerton data stats RUN.yaml | --model DIR --data FILE",
-          .description = "Example:\n  kamerton data stats configs/quickstart/run.yaml",
+          .usage = "kamerton data stats RUN.yaml | --model DIR --data FILE [--svg FILE]",
+          .description =
+              "Lengths, truncation, tokens of each source, how full rows would be.\n\n"
+              "Examples:\n  kamerton data stats configs/quickstart/run.yaml\n"
+              "  kamerton data stats configs/quickstart/run.yaml --svg lengths.svg",
           .add_options =
               [](po::options_description& options, po::positional_options_description& positional) {
-                add_common(options, positional);
+                add_data_options(options, positional);
                 options.add_options()("limit",
                                       po::value<int64_t>()->default_value(-1),
-                                      "first so many examples only");
+                                      "first so many examples only")(
+                    "svg", po::value<std::string>(), "also draw it into this file")(
+                    "threads", po::value<int64_t>(), "default: a thread a processor");
               },
           .run = run_stats};
-}
-
-Command data_verify_command() {
-  return {.name = "data verify",
-          .summary = "checks every example before a run does",
-          .usage = "kamerton data verify RUN.yaml | --model DIR --data FILE",
-          .description =
-              "Tokenizes and masks every record; the first fault is named with file and line (exit "
-              "code 65).\n\nExample:\n"
-              "  kamerton data verify configs/quickstart/run.yaml",
-          .add_options =
-              [](po::options_description& options, po::positional_options_description& positional) {
-                add_common(options, positional);
-              },
-          .run = run_verify};
 }
 
 }  // namespace kamerton::cli

@@ -137,6 +137,8 @@ const std::vector<Command>& commands() {
                                            data_show_command(),
                                            data_stats_command(),
                                            data_verify_command(),
+                                           data_redact_command(),
+                                           data_prepare_command(),
                                            import_command(),
                                            export_command(),
                                            inspect_command(),

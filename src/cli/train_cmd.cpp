@@ -24,6 +24,7 @@
 
 #include "assemble.h"
 #include "command.h"
+#include "data_check.h"
 #include "run_reporter.h"
 
 namespace kamerton::cli {
@@ -282,6 +283,9 @@ int run_train(const po::variables_map& arguments, comm::Session* session) {
   const comm::Group ranks = device_world(config.model.device, *session, config.train.watchdog_s);
   Run run(config,
           ranks);  // what is wrong with config or data shows here, before anything is written
+  on_first_rank(world, [&] {
+    check_data(config.data, run.batches.dataset(), run.held_out ? &*run.held_out : nullptr);
+  });
   make_folder(config, world);
   session->set_report_folder(config.folder());
   session->watchdog().start(config.folder(), config.train.watchdog_s);

@@ -130,12 +130,30 @@ void describe_rows(config::Fields& f, DataConfig& c) {
           .max = 64});
 }
 
+void describe_preparation(config::Fields& f, DataConfig& c) {
+  f.knob("verify",
+         c.verify,
+         {.text = "what a run checks of its data at the start: the rules of `kamerton data verify` "
+                  "on a sample, where an error stops the run and a warning is said; strict: a "
+                  "warning stops it, too; off: nothing, not even that an end token is trained",
+          .choices = {"quick", "strict", "off"}});
+  f.knob("store",
+         c.store,
+         {.text = "tokens that `kamerton data prepare` has made: used when they are there and "
+                  "belong to these files, tokenizer, template and settings; off: never; require: "
+                  "stop without them",
+          .cost = "the data files and the store are read once at the start, to compare digests",
+          .choices = {"auto", "off", "require"}});
+  f.knob("store_dir", c.store_dir, {.text = "folder of the token stores, one folder each"});
+}
+
 }  // namespace
 
 void describe(config::Fields& fields, DataConfig& config) {
   describe_sources(fields, config);
   describe_masks(fields, config);
   describe_rows(fields, config);
+  describe_preparation(fields, config);
 }
 
 void validate(const DataConfig& config, int world_size, int64_t max_positions) {

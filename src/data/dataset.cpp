@@ -12,6 +12,8 @@
 #include "kamerton/text/bundle.h"
 
 #include "dataset_impl.h"
+#include "impl_access.h"
+#include "token_store.h"
 
 namespace kamerton::data {
 namespace {
@@ -95,7 +97,13 @@ Dataset::Impl::Impl(const std::vector<std::string>& paths,
     open_windows();
   }
   fill_summary(paths);
-  check_sample(*this, summary.notes);
+  if (auto found = find_store(*this)) {
+    summary.notes.push_back("tokens from " + found->folder().string());
+    store = std::make_shared<const TokenStore>(std::move(*found));
+  }
+  if (config.verify != "off") {
+    check_sample(*this, summary.notes);
+  }
 }
 
 void Dataset::Impl::open_windows() {
@@ -194,12 +202,16 @@ Prepared Dataset::Impl::prepare(int64_t index) const {
   result.example.source_index = index;
   if (windows) {
     result.example = windows->get(index);
+    result.whole_tokens = static_cast<int64_t>(result.example.tokens.size());
     ++examples;
     return result;
   }
   Tokenized tokenized;
   try {
-    tokenized = preparer.prepare(sources.record(index));
+    // A record that could not be prepared fails here as it did then.
+    auto ready = store ? store->get(index) : std::nullopt;
+    tokenized =
+        ready ? std::move(*ready) : preparer_of(*this, index).prepare(sources.record(index));
   } catch (const Error&) {
     sources.tolerate_current_error(index);
     ++skipped_bad;
@@ -208,6 +220,7 @@ Prepared Dataset::Impl::prepare(int64_t index) const {
   ++examples;
   const std::string origin = sources.origin(index);
   result.boundary_moved = tokenized.boundary_moved;
+  result.whole_tokens = static_cast<int64_t>(tokenized.ids.size());
   if (!fit(tokenized, result, origin)) {
     return result;
   }

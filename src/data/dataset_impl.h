@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,9 +17,12 @@
 
 namespace kamerton::data {
 
+class TokenStore;
+
 /// An example with what happened to it on the way.
 struct Prepared {
   Example example;
+  int64_t whole_tokens = 0;  ///< before data.sequence_length cut it
   bool truncated = false;
   bool boundary_moved = false;
 };
@@ -40,6 +44,7 @@ struct Dataset::Impl {
   TrainOn train_on;
   Preparer preparer;
   std::optional<TokenWindows> windows;
+  std::shared_ptr<const TokenStore> store;  ///< tokens made by `data prepare`; null: none
   Summary summary;
 
   mutable std::atomic<int64_t> examples = 0;

@@ -12,6 +12,8 @@
 #include "kamerton/core/format.h"
 #include "kamerton/text/bundle.h"
 
+#include "dataset_impl.h"
+
 namespace kamerton::data {
 namespace {
 
@@ -76,26 +78,62 @@ int32_t quantile(const std::vector<int32_t>& sorted, double share) {
   return sorted[static_cast<size_t>(share * last + 0.5)];
 }
 
-/// Lengths of the examples that are used, sorted, and counts; one range of examples.
+/// Lengths of the examples that are used, in order, and counts; one range of examples.
 struct Part {
   std::vector<int32_t> lengths;
-  int64_t skipped = 0, targets = 0, characters = 0;
+  std::vector<int32_t> whole;  ///< before they were cut
+  std::vector<SourceStats> sources;
+  int64_t skipped = 0, targets = 0, characters = 0, truncated = 0;
 };
+
+/// The counts of the file that "file:line" names; examples of a file lie together.
+SourceStats& source_named(std::vector<SourceStats>& sources, const std::string& origin) {
+  const std::string_view name = std::string_view(origin).substr(0, origin.rfind(':'));
+  if (sources.empty() || sources.back().name != name) {
+    sources.push_back({.name = std::string(name)});
+  }
+  return sources.back();
+}
 
 Part measure_range(const Dataset& set, int64_t begin, int64_t end) {
   Part part;
   for (int64_t i = begin; i < end; ++i) {
-    const Example example = set.get(i);
+    const Prepared prepared = set.impl().prepare(i);
+    const Example& example = prepared.example;
     if (example.tokens.empty()) {
       ++part.skipped;
       continue;
     }
-    part.lengths.push_back(static_cast<int32_t>(example.tokens.size()));
-    part.targets += example.target_count();
+    const auto length = static_cast<int32_t>(example.tokens.size());
+    const int64_t targets = example.target_count();
+    part.lengths.push_back(length);
+    part.whole.push_back(static_cast<int32_t>(prepared.whole_tokens));
+    part.targets += targets;
+    part.truncated += prepared.truncated ? 1 : 0;
     part.characters +=
         static_cast<int64_t>(set.bundle().tokenizer.decode(example.tokens, true).size());
+    SourceStats& source = source_named(part.sources, set.origin(i));
+    ++source.examples;
+    source.tokens += length;
+    source.targets += targets;
+    source.truncated += prepared.truncated ? 1 : 0;
   }
   return part;
+}
+
+void add_sources(const std::vector<SourceStats>& from, std::vector<SourceStats>& to) {
+  for (const SourceStats& source : from) {
+    const auto known = std::find_if(
+        to.begin(), to.end(), [&](const SourceStats& other) { return other.name == source.name; });
+    if (known == to.end()) {
+      to.push_back(source);
+      continue;
+    }
+    known->examples += source.examples;
+    known->tokens += source.tokens;
+    known->targets += source.targets;
+    known->truncated += source.truncated;
+  }
 }
 
 std::vector<Part> measure_parts(const Dataset& set, int64_t count, int threads) {
@@ -138,6 +176,15 @@ int64_t packed_rows(const std::vector<int32_t>& lengths, int64_t sequence_length
   return rows;
 }
 
+std::vector<int64_t> histogram_of(const std::vector<int32_t>& lengths, int64_t longest, int bins) {
+  std::vector<int64_t> histogram(static_cast<size_t>(bins), 0);
+  for (const int32_t length : lengths) {
+    const int64_t bin = (static_cast<int64_t>(length) * bins - 1) / longest;
+    ++histogram[static_cast<size_t>(std::clamp<int64_t>(bin, 0, bins - 1))];
+  }
+  return histogram;
+}
+
 void fill_distribution(std::vector<int32_t> lengths, Stats& stats) {
   std::sort(lengths.begin(), lengths.end());
   stats.shortest = lengths.front();
@@ -146,11 +193,7 @@ void fill_distribution(std::vector<int32_t> lengths, Stats& stats) {
   stats.p99 = quantile(lengths, 0.99);
   stats.longest = lengths.back();
   stats.mean = static_cast<double>(stats.tokens) / static_cast<double>(lengths.size());
-  stats.histogram.assign(kHistogramBins, 0);
-  for (const int32_t length : lengths) {
-    const int64_t bin = (static_cast<int64_t>(length) * kHistogramBins - 1) / stats.longest;
-    ++stats.histogram[static_cast<size_t>(std::min<int64_t>(bin, kHistogramBins - 1))];
-  }
+  stats.histogram = histogram_of(lengths, stats.longest, kHistogramBins);
 }
 
 }  // namespace
@@ -190,18 +233,20 @@ std::string show(const Dataset& set, std::span<const int64_t> indices, const Sho
 
 Stats measure(const Dataset& set, int64_t limit, int threads) {
   const int64_t count = limit < 0 ? set.size() : std::min(limit, set.size());
-  const Counters before = set.counters();
   Stats stats;
   stats.sequence_length = set.summary().sequence_length;
   std::vector<int32_t> lengths;
+  std::vector<int32_t> whole;
   for (const Part& part : measure_parts(set, count, threads)) {
     lengths.insert(lengths.end(), part.lengths.begin(), part.lengths.end());
+    whole.insert(whole.end(), part.whole.begin(), part.whole.end());
     stats.skipped += part.skipped;
     stats.targets += part.targets;
     stats.characters += part.characters;
+    stats.truncated += part.truncated;
+    add_sources(part.sources, stats.sources);
   }
   stats.examples = static_cast<int64_t>(lengths.size());
-  stats.truncated = set.counters().truncated - before.truncated;
   if (lengths.empty()) {
     return stats;
   }
@@ -209,6 +254,9 @@ Stats measure(const Dataset& set, int64_t limit, int threads) {
   stats.packed_rows = packed_rows(lengths, stats.sequence_length);
   stats.packed_fill = static_cast<double>(stats.tokens) /
                       static_cast<double>(stats.packed_rows * stats.sequence_length);
+  stats.cut_tokens = std::accumulate(whole.begin(), whole.end(), int64_t{0}) - stats.tokens;
+  stats.longest_whole = *std::max_element(whole.begin(), whole.end());
+  stats.whole_histogram = histogram_of(whole, stats.longest_whole, kPictureBins);
   fill_distribution(std::move(lengths), stats);
   return stats;
 }
@@ -236,10 +284,28 @@ std::string stats_text(const Stats& stats, const Summary& summary) {
                   stats.p90,
                   stats.p99,
                   stats.longest);
-  out += fmt::format("packing   {} rows of {} tokens, {:.1f} % full\n\n",
+  if (stats.cut_tokens > 0) {
+    out += fmt::format("cut       {} tokens ({:.1f} % of all); the longest example has {}\n",
+                       stats.cut_tokens,
+                       100.0 * static_cast<double>(stats.cut_tokens) /
+                           static_cast<double>(stats.tokens + stats.cut_tokens),
+                       stats.longest_whole);
+  }
+  out += fmt::format("packing   {} rows of {} tokens, {:.1f} % full\n",
                      stats.packed_rows,
                      stats.sequence_length,
                      100.0 * stats.packed_fill);
+  for (const SourceStats& source : stats.sources) {
+    out +=
+        fmt::format("source    {}: {} examples, {} tokens ({:.1f} %), {} trained, {} cut\n",
+                    source.name,
+                    source.examples,
+                    source.tokens,
+                    100.0 * static_cast<double>(source.tokens) / static_cast<double>(stats.tokens),
+                    source.targets,
+                    source.truncated);
+  }
+  out += "\n";
   const int64_t most = *std::max_element(stats.histogram.begin(), stats.histogram.end());
   for (size_t bin = 0; bin < stats.histogram.size(); ++bin) {
     const int64_t count = stats.histogram[bin];

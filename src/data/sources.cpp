@@ -260,6 +260,14 @@ int64_t Sources::bad_records() const {
   return left_out_ + static_cast<int64_t>(bad_->seen.size());
 }
 
+std::vector<std::string> Sources::files() const {
+  std::vector<std::string> paths;
+  for (const Source& source : sources_) {
+    paths.push_back(source.file.path());
+  }
+  return paths;
+}
+
 std::string Sources::fingerprint() const {
   std::string text;
   for (const Source& source : sources_) {

@@ -32,6 +32,14 @@ class Sources {
   std::string raw(int64_t index) const;
   /// ErrorKind::Data naming file and line.
   Record record(int64_t index) const;
+  /// The files, in order.
+  std::vector<std::string> files() const;
+  /// Bytes of a record as it lies in its file.
+  uint64_t record_bytes(int64_t index) const {
+    return entry_of(source_of(index), index).length & ~kContinues;
+  }
+  /// A document of plain text, not a JSON record.
+  bool is_document(int64_t index) const { return is_text(source_of(index)); }
   /// A piece of plain text that goes on from the record before.
   bool continues(int64_t index) const;
 

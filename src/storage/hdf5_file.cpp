@@ -280,6 +280,23 @@ int64_t Hdf5File::length(const std::string& name) {
       H5Sget_simple_extent_npoints(space.get()), "H5Sget_simple_extent_npoints", context);
 }
 
+int64_t Hdf5File::data_offset(const std::string& name, DType dtype) {
+  const auto lock = hdf5_library();
+  const Hdf5Context context{path_, name, 0, false};
+  const hid_t id = dataset(name);
+  const auto type = hdf5_type(dtype, context);
+  const Hdf5Handle stored(hdf5_check(H5Dget_type(id), "H5Dget_type", context), H5Tclose);
+  if (hdf5_check(H5Tequal(type.get(), stored.get()), "H5Tequal", context) == 0) {
+    bad_object(path_,
+               "'" + name + "' has another type of elements",
+               "another type",
+               std::string(name_of(dtype)));
+  }
+  const haddr_t address = H5Dget_offset(id);
+  H5Eclear2(H5E_DEFAULT);
+  return address == HADDR_UNDEF ? 0 : static_cast<int64_t>(address);
+}
+
 void Hdf5File::write(
     const std::string& name, DType dtype, int64_t offset, int64_t count, const void* data) {
   const auto lock = hdf5_library();

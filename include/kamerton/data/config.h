@@ -34,6 +34,9 @@ struct DataConfig {
   int64_t template_time = 1721952000;
   int64_t prefetch = 1;
   std::optional<std::string> index_dir;
+  std::string verify = "quick";
+  std::string store = "auto";
+  std::string store_dir = "stores";
 };
 
 void describe(config::Fields& fields, DataConfig& config);

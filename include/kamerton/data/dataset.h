@@ -81,6 +81,7 @@ class Dataset {
   const text::TokenizerBundle& bundle() const;
 
   struct Impl;
+  const Impl& impl() const { return *impl_; }  ///< for the rest of this module
 
  private:
   std::unique_ptr<Impl> impl_;

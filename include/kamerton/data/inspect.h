@@ -22,6 +22,15 @@ std::string show_example(const Dataset& set, int64_t index, const ShowOptions& o
 /// `data show`: the summary, then examples `indices`.
 std::string show(const Dataset& set, std::span<const int64_t> indices, const ShowOptions& options);
 
+/// What one file brings.
+struct SourceStats {
+  std::string name;
+  int64_t examples = 0;
+  int64_t tokens = 0;
+  int64_t targets = 0;
+  int64_t truncated = 0;
+};
+
 struct Stats {
   int64_t examples = 0, skipped = 0, truncated = 0;
   int64_t tokens = 0, targets = 0, characters = 0;
@@ -32,9 +41,14 @@ struct Stats {
   int64_t packed_rows = 0;
   double packed_fill = 0;
   std::vector<int64_t>
-      histogram;  ///< examples by length, kHistogramBins equal bins up to `longest`
+      histogram;              ///< examples by length, kHistogramBins equal bins up to `longest`
+  int64_t cut_tokens = 0;     ///< tokens that truncation takes away
+  int64_t longest_whole = 0;  ///< the longest example before it is cut
+  std::vector<int64_t> whole_histogram;  ///< before cutting, kPictureBins bins up to longest_whole
+  std::vector<SourceStats> sources;      ///< in order of the files
 };
 inline constexpr int kHistogramBins = 16;
+inline constexpr int kPictureBins = 48;
 
 /// Over the first `limit` examples (all when negative), in parallel over `threads` threads.
 Stats measure(const Dataset& set, int64_t limit, int threads);

@@ -58,6 +58,9 @@ class Hdf5File {
   void write(const std::string& name, DType dtype, int64_t offset, int64_t count, const void* data);
   void read(const std::string& name, DType dtype, int64_t offset, int64_t count, void* data);
   int64_t length(const std::string& name);
+  /// Where a contiguous dataset of this type begins in the file, bytes; 0 when it is empty.
+  /// ErrorKind::Data when it is stored in another way or type than we write.
+  int64_t data_offset(const std::string& name, DType dtype);
 
   /// An attribute of a dataset, or of the file for the empty name.
   void set_attribute(const std::string& object, const std::string& key, std::string_view text);

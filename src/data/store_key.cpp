@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "store_key.h"
+
+#include <cstring>
+#include <system_error>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "kamerton/config/load.h"
+#include "kamerton/storage/digest.h"
+#include "kamerton/text/bundle.h"
+
+#include "cache_file.h"
+#include "dataset_impl.h"
+
+namespace kamerton::data {
+namespace {
+
+namespace fs = std::filesystem;
+using core::Json;
+
+constexpr uint64_t kSmallFile = uint64_t{16} << 20;
+
+std::string file_digest(const std::string& path, const DataConfig& config, int threads) {
+  const auto compute = [&] { return storage::tree_digest_of_file(path, threads); };
+  const DataFile file = DataFile::open(path);
+  if (file.size() < kSmallFile) {
+    return storage::to_hex(compute());
+  }
+  std::error_code ignored;
+  const std::string key = fmt::format("file digest 1|{}|{}|{}",
+                                      fs::weakly_canonical(path, ignored).string(),
+                                      file.fingerprint(),
+                                      file.modified_ns());
+  const CacheFile cached = CacheFile::open_or_build(
+      config.index_dir, key, "digest", [&](CacheWriter& writer) -> CacheNumbers {
+        const storage::Digest digest = compute();
+        writer.append(std::as_bytes(std::span(digest)));
+        return {};
+      });
+  storage::Digest digest = {};
+  std::memcpy(
+      digest.data(), cached.payload().data(), std::min(digest.size(), cached.payload().size()));
+  return storage::to_hex(digest);
+}
+
+/// The settings that tokens may depend on, as YAML text.
+std::string settings_of(const Dataset::Impl& data) {
+  const DataConfig defaults;
+  DataConfig config = data.config;
+  config.train = defaults.train;
+  config.eval = defaults.eval;
+  config.layout = name_of(data.sources.layout());
+  config.train_on = data.summary.train_on;
+  config.sequence_length = defaults.sequence_length;
+  config.too_long = defaults.too_long;
+  config.on_no_target = defaults.on_no_target;
+  config.require_end_token = defaults.require_end_token;
+  config.packing = defaults.packing;
+  config.shuffle = defaults.shuffle;
+  config.batch_rows = defaults.batch_rows;
+  config.micro_batch_rows = defaults.micro_batch_rows;
+  config.max_bad_records = defaults.max_bad_records;
+  config.check_bytes = defaults.check_bytes;
+  config.prefetch = defaults.prefetch;
+  config.index_dir = defaults.index_dir;
+  config.verify = defaults.verify;
+  config.store = defaults.store;
+  config.store_dir = defaults.store_dir;
+  return config::dump(config);
+}
+
+std::string digest_text(const std::string& text) {
+  return storage::to_hex(storage::digest_of(std::string_view(text)));
+}
+
+}  // namespace
+
+StoreKey store_key(const Dataset::Impl& data, int threads) {
+  Json made_from = Json::object();
+  made_from["data"] = Json::array();
+  for (const std::string& path : data.sources.files()) {
+    made_from["data"].push_back(file_digest(path, data.config, threads));
+  }
+  made_from["tokenizer"] = digest_text(data.bundle.tokenizer.digest_text());
+  made_from["tokenizer_and_template"] = digest_text(data.bundle.digest_text());
+  made_from["settings"] = settings_of(data);
+  made_from["program"] = 1;  // raised when the same inputs would give other tokens
+  StoreKey key;
+  key.hex = digest_text(made_from.dump());
+  key.made_from = std::move(made_from);
+  return key;
+}
+
+fs::path store_folder(const DataConfig& config, const StoreKey& key) {
+  return fs::path(config.store_dir) / key.hex.substr(0, 32);
+}
+
+}  // namespace kamerton::data
