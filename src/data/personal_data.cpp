@@ -155,7 +155,9 @@ std::vector<PersonalMatch> find_personal(std::string_view text) {
     std::optional<PersonalMatch> match;
     size_t next = at + 1;
     if (c == '@') {
-      match = email_at(text, at, floor);
+      // A number that has just been found may be the local part.
+      const bool touches = !matches.empty() && matches.back().end == at;
+      match = email_at(text, at, touches ? matches.back().begin : floor);
     } else if (c >= 'A' && c <= 'Z') {
       match = iban_at(text, at);
     } else if (starts_digit_run(text, at)) {
@@ -164,7 +166,6 @@ std::vector<PersonalMatch> find_personal(std::string_view text) {
       next = run.end;
     }
     if (match) {
-      // A number that is the local part of an address belongs to the address.
       while (!matches.empty() && matches.back().end > match->begin) {
         matches.pop_back();
       }

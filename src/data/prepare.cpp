@@ -17,6 +17,7 @@
 #include "kamerton/core/error.h"
 #include "kamerton/core/log.h"
 #include "kamerton/storage/filesystem.h"
+#include "kamerton/text/bundle.h"
 
 #include "dataset_impl.h"
 #include "impl_access.h"

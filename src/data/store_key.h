@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <string>
 
+#include <nlohmann/json.hpp>
+
 #include "kamerton/core/json.h"
 #include "kamerton/data/config.h"
 #include "kamerton/data/dataset.h"

@@ -7,7 +7,7 @@ import support
 
 
 class Commands(support.ProgramTest):
-    NAMES = ["train", "eval", "generate", "chat", "data show", "data stats", "data verify", "import", "export", "inspect", "plan", "doctor", "version"]
+    NAMES = ["train", "eval", "generate", "chat", "data show", "data stats", "data verify", "data redact", "data prepare", "import", "export", "inspect", "plan", "doctor", "version"]
 
     def test_overview_names_every_command(self):
         result = self.run_program("--help")

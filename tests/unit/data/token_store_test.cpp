@@ -277,7 +277,7 @@ class StoreFuzz : public Store {
 TEST_F(StoreFuzz, DamagedPartsAreRefusedByTheirDigest) {
   const test::ByteMutator mutate(20261, {"OHDR", "\x89HDF", std::string(8, '\xFF')});
   write_bytes(hurt / kStoreManifest, to_text(manifest));
-  for (uint64_t i = 0; i < fuzz_cases(2000); ++i) {
+  for (uint64_t i = 0; i < fuzz_cases(800); ++i) {
     const std::string bytes = mutate(part, i);
     if (bytes == part) {
       continue;
@@ -291,14 +291,14 @@ TEST_F(StoreFuzz, DamagedManifestsAreRefused) {
   const test::ByteMutator mutate(20262,
                                  {"{", "]", "\"records\"", "-1", "9223372036854775807", "null"});
   const std::string good = to_text(manifest);
-  for (uint64_t i = 0; i < fuzz_cases(4000); ++i) {
+  for (uint64_t i = 0; i < fuzz_cases(1500); ++i) {
     const std::string bytes = mutate(good, i);
     if (bytes == good) {
       continue;
     }
     write_bytes(hurt / kStoreManifest, bytes);
-    const bool same_meaning = bytes.size() != good.size() &&
-                              core::Json::parse(bytes, nullptr, false) == core::Json::parse(good);
+    const bool same_meaning =  // blanks between values
+        core::Json::parse(bytes, nullptr, false) == core::Json::parse(good);
     ASSERT_TRUE(same_meaning || !survives(i)) << i << "\n" << bytes;
   }
 }
@@ -308,7 +308,7 @@ TEST_F(StoreFuzz, DamagedManifestsAreRefused) {
 TEST_F(StoreFuzz, DamageBehindARightDigestStaysWithinBounds) {
   const core::RandomStream random(20263, "test.store_fuzz");
   uint64_t accepted = 0;
-  const uint64_t cases = fuzz_cases(2000);
+  const uint64_t cases = fuzz_cases(800);
   for (uint64_t i = 0; i < cases; ++i) {
     std::string bytes = part;
     uint64_t draw = i * 16;

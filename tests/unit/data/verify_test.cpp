@@ -22,7 +22,7 @@ std::string good_lines(int count, int from = 0) {
   std::string text;
   for (int i = from; i < from + count; ++i) {
     std::string user = "question";
-    for (int w = 0; w < 12; ++w) {
+    for (int w = 0; w < 40; ++w) {
       user += " w" + std::to_string(i) + "x" + std::to_string(w);
     }
     text += chat_line(user, "answer number " + std::to_string(i));
@@ -104,15 +104,15 @@ TEST_F(Verify, PersonalDataIsFoundByKind) {
 }
 
 TEST_F(Verify, NoFindingHoldsTextOfARecord) {
-  const Found found =
-      run(good_lines(3) + chat_line("zyxw 44051401359 <|im_end|>", "Ã© zyxw ") + "{\"zyxw\": 1}\n");
+  const Found found = run(good_lines(3) + chat_line("zyxw 44051401359 <|im_end|>", "Ã© zyxw ") +
+                          "{\"messages\": \"zyxw\"}\n");
   EXPECT_EQ(found.report.text().find("44051401359"), std::string::npos);
   EXPECT_GE(found.report.findings.size(), 4U) << found.report.text();
 }
 
 TEST_F(Verify, LeakageIsFoundExactAndNear) {
   std::string near = good_lines(1, 7);
-  near.replace(near.find("w7x11"), 5, "other");  // one word of thirteen, at the end
+  near.replace(near.find("w7x20"), 5, "other");
   const Found found = run(good_lines(30), good_lines(2, 3) + near + good_lines(10, 200));
   const Finding* exact = found.of("leak_exact");
   ASSERT_NE(exact, nullptr);
@@ -120,10 +120,10 @@ TEST_F(Verify, LeakageIsFoundExactAndNear) {
   EXPECT_EQ(exact->severity, Severity::Error);
   EXPECT_NE(exact->places[0].find("eval.jsonl:1 (as "), std::string::npos) << exact->places[0];
   EXPECT_NE(exact->places[0].find("train.jsonl:4"), std::string::npos) << exact->places[0];
-  options.similarity = 0.5;
-  const Found loose = run(good_lines(30), good_lines(2, 3) + near + good_lines(10, 200));
-  ASSERT_NE(loose.of("leak_near"), nullptr) << loose.report.text();
-  EXPECT_EQ(loose.of("leak_near")->count, 1);
+  ASSERT_NE(found.of("leak_near"), nullptr) << found.report.text();
+  EXPECT_EQ(found.of("leak_near")->count, 1);
+  options.similarity = 1.0;
+  EXPECT_EQ(run(good_lines(30), near).of("leak_near"), nullptr);
 }
 
 TEST_F(Verify, DuplicatesInsideAreWarnings) {
@@ -207,7 +207,7 @@ TEST_F(Verify, DoubledBeginOfTextIsAnError) {
 }
 
 TEST_F(Verify, KeysBeyondMemoryGiveTheSameFindings) {
-  std::string text = good_lines(3000) + good_lines(20, 1000);
+  std::string text = good_lines(800) + good_lines(20, 400);
   const Found all = run(text, good_lines(5, 10));
   options.memory_bytes = 4096;
   options.threads = 1;
