@@ -10,25 +10,6 @@ namespace kamerton::text {
 namespace {
 
 constexpr size_t kShortWord = 40;  // symbols; above, a heap finds the next merge
-constexpr size_t kCachedBytes = 22;
-constexpr size_t kCachedIds = 7;
-constexpr size_t kCacheSlots = 1 << 15;
-
-/// Words met lately by this thread, of all models: one slot a hash, the last comer stays.
-struct CacheSlot {
-  uint64_t hash;
-  uint32_t serial;
-  uint8_t length;
-  uint8_t count;
-  char word[kCachedBytes];
-  int32_t ids[kCachedIds];
-};
-static_assert(sizeof(CacheSlot) == 64);
-
-CacheSlot& cache_slot(uint64_t hash) {
-  thread_local const std::unique_ptr<CacheSlot[]> slots(new CacheSlot[kCacheSlots]());
-  return slots[hash & (kCacheSlots - 1)];
-}
 
 struct Candidate {
   uint64_t order;  ///< rank << 32 | position
@@ -52,15 +33,6 @@ int32_t Bpe::whole(std::string_view word) const {
 void Bpe::tokenize(std::string_view word,
                    std::vector<int32_t>& ids,
                    std::vector<Span>* spans) const {
-  if (ignore_merges_) {
-    if (const int32_t id = whole(word); id >= 0) {
-      ids.push_back(id);
-      if (spans != nullptr) {
-        spans->push_back({0, static_cast<uint32_t>(word.size())});
-      }
-      return;
-    }
-  }
   if (!splits_at_blank_) {
     tokenize_part(word, ids, spans, 0);
     return;
@@ -77,47 +49,47 @@ void Bpe::tokenize(std::string_view word,
   tokenize_part(word.substr(begin), ids, spans, static_cast<uint32_t>(begin));
 }
 
-bool Bpe::from_cache(uint64_t hash, std::string_view word, std::vector<int32_t>& ids) const {
-  const CacheSlot& slot = cache_slot(hash);
-  if (slot.hash != hash || slot.serial != serial_ || slot.length != word.size() ||
-      std::memcmp(slot.word, word.data(), word.size()) != 0) {
+/// ignore_merges: a word that is a token stands for itself.
+bool Bpe::take_whole(std::string_view word,
+                     std::vector<int32_t>& ids,
+                     std::vector<Span>* spans) const {
+  const int32_t id = ignore_merges_ ? whole(word) : -1;
+  if (id < 0) {
     return false;
   }
-  ids.insert(ids.end(), slot.ids, slot.ids + slot.count);
-  return true;
-}
-
-void Bpe::to_cache(uint64_t hash,
-                   std::string_view word,
-                   const std::vector<int32_t>& ids,
-                   size_t from) const {
-  const size_t count = ids.size() - from;
-  if (count > kCachedIds) {
-    return;
+  ids.push_back(id);
+  if (spans != nullptr) {
+    spans->push_back({0, static_cast<uint32_t>(word.size())});
   }
-  CacheSlot& slot = cache_slot(hash);
-  slot.hash = hash;
-  slot.serial = serial_;
-  slot.length = static_cast<uint8_t>(word.size());
-  slot.count = static_cast<uint8_t>(count);
-  std::memcpy(slot.word, word.data(), word.size());
-  std::copy(ids.begin() + static_cast<ptrdiff_t>(from), ids.end(), slot.ids);
+  return true;
 }
 
 void Bpe::tokenize_part(std::string_view word,
                         std::vector<int32_t>& ids,
                         std::vector<Span>* spans,
                         uint32_t at) const {
-  const bool cacheable = spans == nullptr && word.size() <= kCachedBytes;
-  const uint64_t hash = cacheable ? hash_bytes(word.data(), word.size()) : 0;
-  if (cacheable && from_cache(hash, word, ids)) {
+  const bool cacheable = spans == nullptr && word.size() <= WordCache::kLongestWord;
+  const uint64_t hash = cacheable ? WordCache::hash(word) : 0;
+  if (cacheable && cache_.find(hash, word, ids)) {
     return;
   }
+  const size_t from = ids.size();
+  if (!take_whole(word, ids, spans)) {
+    merge(word, ids, spans, at);
+  }
+  if (cacheable) {
+    cache_.put(hash, word, ids, from);
+  }
+}
+
+void Bpe::merge(std::string_view word,
+                std::vector<int32_t>& ids,
+                std::vector<Span>* spans,
+                uint32_t at) const {
   thread_local Symbols symbols;
   symbols.clear();
   byte_level_ ? split_bytes(word, symbols) : split_chars(word, symbols);
   symbols.size() <= kShortWord ? merge_short(symbols) : merge_long(symbols);
-  const size_t from = ids.size();
   for (const Symbol& symbol : symbols) {
     if (symbol.length == 0) {
       continue;  // swallowed by a merge
@@ -128,11 +100,8 @@ void Bpe::tokenize_part(std::string_view word,
       at += symbol.length;
     }
   }
-  if (cacheable) {
-    to_cache(hash, word, ids, from);
-  }
   if (symbols.capacity() > (1u << 20)) {
-    symbols.shrink_to_fit();
+    Symbols().swap(symbols);
   }
 }
 
@@ -172,7 +141,10 @@ void Bpe::split_chars(std::string_view word, Symbols& symbols) const {
   uint32_t unknown = 0;  // bytes of unknown characters not yet put out
   std::string affixed;
   for (size_t i = 0; i < word.size();) {
-    const size_t length = char_length(static_cast<unsigned char>(word[i]));
+    size_t length = char_length(static_cast<unsigned char>(word[i]));
+    if (symbols_.may_start(word[i])) {
+      symbols_.longest(word, i, length);
+    }
     std::string_view character = word.substr(i, length);
     if (!prefix_.empty() || !suffix_.empty()) {
       affixed = (i > 0 ? prefix_ : "") + std::string(character) +
@@ -285,7 +257,7 @@ void Bpe::merge_long(Symbols& symbols) const {
     }
   }
   if (heap.capacity() > (1u << 20)) {
-    heap.shrink_to_fit();
+    std::vector<Candidate>().swap(heap);
   }
 }
 

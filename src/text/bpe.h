@@ -8,7 +8,9 @@
 #include <string_view>
 #include <vector>
 
+#include "finder.h"
 #include "model.h"
+#include "word_cache.h"
 
 namespace kamerton::text {
 
@@ -33,10 +35,18 @@ class Bpe final : public Model {
                  const std::string& right,
                  uint32_t rank,
                  const std::string& origin);
+  void read_ranks(const core::Json& json, const std::string& origin);
+  void add_splits(int32_t id, const std::vector<int64_t>& ranks, const std::string& origin);
+  void read_symbols(const core::Json& json, const std::string& origin);
   void find_words_apart();
   void index_bytes(const std::string& origin);
 
   int32_t whole(std::string_view word) const;
+  bool take_whole(std::string_view word, std::vector<int32_t>& ids, std::vector<Span>* spans) const;
+  void merge(std::string_view word,
+             std::vector<int32_t>& ids,
+             std::vector<Span>* spans,
+             uint32_t at) const;
   void tokenize_part(std::string_view word,
                      std::vector<int32_t>& ids,
                      std::vector<Span>* spans,
@@ -44,11 +54,6 @@ class Bpe final : public Model {
   void split_bytes(std::string_view word, Symbols& symbols) const;
   void split_chars(std::string_view word, Symbols& symbols) const;
   bool fall_back(std::string_view character, Symbols& symbols) const;
-  bool from_cache(uint64_t hash, std::string_view word, std::vector<int32_t>& ids) const;
-  void to_cache(uint64_t hash,
-                std::string_view word,
-                const std::vector<int32_t>& ids,
-                size_t from) const;
   void merge_short(Symbols& symbols) const;
   void merge_long(Symbols& symbols) const;
 
@@ -64,7 +69,9 @@ class Bpe final : public Model {
   bool splits_at_blank_ =
       false;  ///< no merge joins a character that is not in joins_blank_ with a U+2581 after it
   std::vector<uint32_t> joins_blank_;  ///< sorted
-  uint32_t serial_ = 0;                ///< tells this model's cache entries from another's
+  Finder symbols_;                     ///< strings that are one symbol, never to be merged
+  bool blank_in_symbol_ = false;
+  WordCache cache_;
 };
 
 }  // namespace kamerton::text

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <atomic>
 
 #include <nlohmann/json.hpp>
 
@@ -36,8 +35,6 @@ Bpe::Bpe(const core::Json& json, bool byte_level, const std::string& origin)
       byte_fallback_(flag(json, "byte_fallback", false)),
       fuse_unk_(flag(json, "fuse_unk", false)),
       ignore_merges_(flag(json, "ignore_merges", false)) {
-  static std::atomic<uint32_t> serials{0};
-  serial_ = ++serials;
   if (const core::Json* dropout = core::json_find(json, "dropout");
       dropout != nullptr && dropout->is_number() && dropout->get<double>() > 0) {
     refuse(origin, "BPE dropout makes ids random; it must be null", dropout->dump());
@@ -55,7 +52,74 @@ Bpe::Bpe(const core::Json& json, bool byte_level, const std::string& origin)
   const core::Json* merges = core::json_find(json, "merges");
   read_merges(merges == nullptr ? core::Json::array() : *merges, origin);
   index_bytes(origin);
+  read_symbols(json, origin);
+  read_ranks(json, origin);
   find_words_apart();
+}
+
+/// kamerton_symbols: strings that stand for themselves.
+void Bpe::read_symbols(const core::Json& json, const std::string& origin) {
+  const core::Json* symbols = core::json_find(json, "kamerton_symbols");
+  if (symbols == nullptr) {
+    return;
+  }
+  for (const core::Json& symbol : symbols->is_array() ? *symbols : core::Json::array({nullptr})) {
+    const int32_t id = symbol.is_string() ? vocab_.find(symbol.get_ref<const std::string&>()) : -1;
+    if (id < 0) {
+      refuse(origin, "kamerton_symbols must be a list of tokens", symbol.dump());
+    }
+    symbols_.insert(symbol.get_ref<const std::string&>(), id);
+    const bool blank = symbol.get_ref<const std::string&>().find(kBlank) != std::string::npos;
+    blank_in_symbol_ = blank_in_symbol_ || blank;
+  }
+}
+
+/// kamerton_ranks: by id, in place of merges. Two neighbours merge when they make a token together,
+/// the one of lowest rank first (tiktoken, SentencePiece); -1: the token takes no part.
+void Bpe::read_ranks(const core::Json& json, const std::string& origin) {
+  const core::Json* list = core::json_find(json, "kamerton_ranks");
+  if (list == nullptr) {
+    return;
+  }
+  if (!list->is_array() || list->size() != vocab_.tokens.size() || merges_.size() > 0) {
+    refuse(origin, "kamerton_ranks must hold one number a token, and stand in place of merges");
+  }
+  std::vector<int64_t> ranks;
+  for (const core::Json& rank : *list) {
+    if (!rank.is_number_integer() || rank.get<int64_t>() < -1 || rank.get<int64_t>() >= INT32_MAX) {
+      refuse(origin, "a rank is out of range", rank.dump());
+    }
+    ranks.push_back(rank.get<int64_t>());
+  }
+  for (size_t id = 0; id < ranks.size(); ++id) {
+    if (ranks[id] >= 0) {
+      add_splits(static_cast<int32_t>(id), ranks, origin);
+    }
+  }
+}
+
+void Bpe::add_splits(int32_t id, const std::vector<int64_t>& ranks, const std::string& origin) {
+  constexpr size_t kLongestToken = 1024;
+  std::string bytes = vocab_.tokens[static_cast<size_t>(id)];
+  if (byte_level_ && !alphabet_to_bytes(vocab_.tokens[static_cast<size_t>(id)], bytes)) {
+    return;
+  }
+  if (bytes.size() > kLongestToken) {
+    refuse(origin, "a token with a rank is longer than 1024 bytes", bytes);
+  }
+  for (size_t cut = 1; cut < bytes.size(); ++cut) {
+    const std::string_view left = std::string_view(bytes).substr(0, cut);
+    const std::string_view right = std::string_view(bytes).substr(cut);
+    const int32_t a = whole(left);
+    const int32_t b = a < 0 ? -1 : whole(right);
+    if (b < 0 || ranks[static_cast<size_t>(a)] < 0 || ranks[static_cast<size_t>(b)] < 0) {
+      continue;
+    }
+    merges_.insert(a, b, static_cast<uint32_t>(ranks[static_cast<size_t>(id)]), id);
+    if (!byte_level_ && right.starts_with(kBlank)) {
+      joins_blank_.push_back(char_at(left, previous_start(left, left.size())));
+    }
+  }
 }
 
 void Bpe::index_bytes(const std::string&) {
@@ -112,6 +176,8 @@ void Bpe::add_merge(const std::string& left,
   }
   merges_.insert(a, b, rank, c);
   if (right.starts_with(kBlank) && !left.empty()) {
+    // A byte piece or the unknown token stands for other characters than its own.
+    blank_in_symbol_ = blank_in_symbol_ || left.find("<0x") != std::string::npos || a == unk_;
     joins_blank_.push_back(char_at(left, previous_start(left, left.size())));
   }
 }
@@ -121,8 +187,8 @@ void Bpe::add_merge(const std::string& left,
 void Bpe::find_words_apart() {
   std::sort(joins_blank_.begin(), joins_blank_.end());
   joins_blank_.erase(std::unique(joins_blank_.begin(), joins_blank_.end()), joins_blank_.end());
-  splits_at_blank_ = !byte_level_ && !ignore_merges_ && prefix_.empty() && suffix_.empty() &&
-                     vocab_.find(kBlank) >= 0;
+  splits_at_blank_ = !byte_level_ && !ignore_merges_ && !blank_in_symbol_ && prefix_.empty() &&
+                     suffix_.empty() && vocab_.find(kBlank) >= 0;
 }
 
 std::unique_ptr<Model> make_bpe(const core::Json& json,

@@ -7,6 +7,7 @@
 
 #include "kamerton/core/error.h"
 
+#include "folder_tokenizer.h"
 #include "json_reader.h"
 
 namespace kamerton::text {
@@ -21,28 +22,10 @@ constexpr const char* kFiles[] = {"tokenizer.json",
                                   "chat_template.json",
                                   "added_tokens.json",
                                   "tokenizer.model",
+                                  "spiece.model",
+                                  "sentencepiece.bpe.model",
                                   "vocab.json",
                                   "merges.txt"};
-
-core::Json read_optional(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path)) {
-    return core::Json::object();
-  }
-  core::Json json = core::parse_json(read_text(path.string()), path.string());
-  if (!json.is_object()) {
-    refuse(path.string(), "the file must hold an object");
-  }
-  return json;
-}
-
-/// A token is written as its text, or as an object with it.
-std::string token_text(const core::Json& json, const char* name) {
-  const core::Json* value = core::json_find(json, name);
-  if (value != nullptr && value->is_object()) {
-    value = core::json_find(*value, "content");
-  }
-  return value != nullptr && value->is_string() ? value->get<std::string>() : "";
-}
 
 /// One id, or the first of a list; nothing where it is null or no id of this tokenizer.
 std::vector<int32_t> ids_in(const core::Json& json, const char* name, const Tokenizer& tokenizer) {
@@ -86,7 +69,7 @@ std::string template_of(const std::filesystem::path& dir, const core::Json& conf
   if (std::filesystem::exists(dir / "chat_template.jinja")) {
     return read_text((dir / "chat_template.jinja").string());
   }
-  const std::string separate = template_in(read_optional(dir / "chat_template.json"));
+  const std::string separate = template_in(read_optional_object(dir / "chat_template.json"));
   return separate.empty() ? template_in(config) : separate;
 }
 
@@ -120,11 +103,11 @@ Named special(const char* name,
 }  // namespace
 
 TokenizerBundle load_bundle(const std::filesystem::path& model_dir) {
-  const core::Json config = read_optional(model_dir / "tokenizer_config.json");
-  const core::Json map = read_optional(model_dir / "special_tokens_map.json");
-  const std::vector<core::Json> model{read_optional(model_dir / "generation_config.json"),
-                                      read_optional(model_dir / "config.json")};
-  TokenizerBundle bundle(Tokenizer::from_file(model_dir / "tokenizer.json"));
+  const core::Json config = read_optional_object(model_dir / "tokenizer_config.json");
+  const core::Json map = read_optional_object(model_dir / "special_tokens_map.json");
+  const std::vector<core::Json> model{read_optional_object(model_dir / "generation_config.json"),
+                                      read_optional_object(model_dir / "config.json")};
+  TokenizerBundle bundle(Tokenizer::from_folder(model_dir));
   core::Json specials = core::Json::object();
   for (const char* name : kNames) {
     const std::string own = token_text(config, name);
@@ -153,6 +136,13 @@ TokenizerBundle load_bundle(const std::filesystem::path& model_dir) {
   for (const char* name : kFiles) {
     if (std::filesystem::exists(model_dir / name)) {
       bundle.files.push_back(model_dir / name);
+    }
+  }
+  if (std::filesystem::is_directory(model_dir)) {
+    for (const auto& entry : std::filesystem::directory_iterator(model_dir)) {
+      if (entry.path().extension() == ".tiktoken") {
+        bundle.files.push_back(entry.path());
+      }
     }
   }
   return bundle;

@@ -5,40 +5,11 @@
 
 #include <utf8proc.h>
 
+#include "base64.h"
 #include "json_reader.h"
 
 namespace kamerton::text {
 namespace {
-
-std::string decode_base64(std::string_view text, const std::string& origin) {
-  std::string out;
-  uint32_t bits = 0;
-  int count = 0;
-  for (const char c : text) {
-    int value = -1;
-    if (c >= 'A' && c <= 'Z') {
-      value = c - 'A';
-    } else if (c >= 'a' && c <= 'z') {
-      value = c - 'a' + 26;
-    } else if (c >= '0' && c <= '9') {
-      value = c - '0' + 52;
-    } else if (c == '+' || c == '/') {
-      value = c == '+' ? 62 : 63;
-    } else if (c == '=') {
-      break;
-    }
-    if (value < 0) {
-      refuse(origin, "precompiled_charsmap is not base64");
-    }
-    bits = bits << 6 | static_cast<uint32_t>(value);
-    count += 6;
-    if (count >= 8) {
-      count -= 8;
-      out.push_back(static_cast<char>(bits >> count & 0xFF));
-    }
-  }
-  return out;
-}
 
 uint32_t offset_of(uint32_t unit) {
   return (unit >> 10) << ((unit & (1u << 9)) >> 6);
@@ -77,7 +48,11 @@ Charsmap::Charsmap(std::string_view blob, const std::string& origin) {
 }
 
 Charsmap Charsmap::from_base64(std::string_view base64, const std::string& origin) {
-  return Charsmap(decode_base64(base64, origin), origin);
+  const auto blob = decode_base64(base64);
+  if (!blob) {
+    refuse(origin, "precompiled_charsmap is not base64");
+  }
+  return Charsmap(*blob, origin);
 }
 
 /// Darts-clone's common prefix search; visit(length, position in replacements_).

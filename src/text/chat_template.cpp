@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "jinja_ast.h"
+#include "jinja_growth.h"
 #include "jinja_interpreter.h"
 #include "jinja_strings.h"
 #include "unicode.h"
@@ -126,6 +127,7 @@ void cut_at_mark(RenderedChat& chat, const std::string& said) {
   if (!keeps_blanks) {
     chat.text = jinja::strip_blanks(chat.text, false, true);
   }
+  chat.turn_ends.clear();
   for (auto& [begin, end] : chat.generation_spans) {
     begin = std::min(begin, chat.text.size());
     end = std::min(end, chat.text.size());
@@ -162,6 +164,7 @@ ChatTemplate ChatTemplate::from_text(std::string_view jinja, const core::Json& s
   auto impl = std::make_shared<Impl>();
   impl->source = jinja;
   impl->parsed = jinja::parse(jinja);
+  impl->parsed.turn_loop = jinja::growing_loop(impl->parsed);
   impl->special_tokens = special_tokens;
   return ChatTemplate(std::move(impl));
 }
@@ -215,6 +218,10 @@ RenderedChat ChatTemplate::render(const core::Json& messages,
 
 RenderedChat ChatTemplate::render(const core::Json& messages, bool add_generation_prompt) const {
   return render(messages, add_generation_prompt, core::Json::object());
+}
+
+bool ChatTemplate::grows() const {
+  return impl_->parsed.turn_loop != nullptr;
 }
 
 bool ChatTemplate::has_generation_marks() const {

@@ -4,6 +4,8 @@
 #include <nlohmann/json.hpp>
 
 #include "json_reader.h"
+#include "sentencepiece_decoder.h"
+#include "unicode.h"
 #include "vocabulary.h"
 
 namespace kamerton::text {
@@ -11,6 +13,24 @@ namespace kamerton::text {
 std::string byte_level_bytes(std::string_view token) {
   std::string bytes;
   return alphabet_to_bytes(token, bytes) ? bytes : std::string(token);
+}
+
+int byte_piece(std::string_view token) {
+  if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') {
+    return -1;
+  }
+  int value = 0;
+  for (const char c : token.substr(3, 2)) {
+    const int digit = c >= '0' && c <= '9'   ? c - '0'
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                             : -1;
+    if (digit < 0) {
+      return -1;
+    }
+    value = value * 16 + digit;
+  }
+  return value;
 }
 
 Decoder::Decoder(const core::Json& json, const std::string& origin) {
@@ -51,11 +71,15 @@ void Decoder::add(const core::Json& json, const std::string& origin, int depth) 
         word(json, "prepend_scheme", flag(json, "add_prefix_space", true) ? "always" : "never");
     steps_.push_back({.kind = Kind::Metaspace,
                       .pattern = Pattern::of_string(word(json, "replacement", "\u2581")),
+                      .content = word(json, "replacement", "\u2581"),
                       .drop_first = scheme != "never"});
   } else if (type == "WordPiece") {
     steps_.push_back({.kind = Kind::WordPiece,
                       .content = word(json, "prefix", "##"),
                       .cleanup = flag(json, "cleanup", true)});
+  } else if (type == "kamerton.SentencePiece") {
+    steps_.push_back({.kind = Kind::SentencePiece,
+                      .sentencepiece = std::make_shared<const SentencePieceDecoder>(json, origin)});
   } else if (type == "BPEDecoder") {
     steps_.push_back({.kind = Kind::Bpe, .content = word(json, "suffix", "</w>")});
   } else {
@@ -82,25 +106,6 @@ std::string replaced(const std::string& text, const Pattern& pattern, const std:
     last = m.end;
   });
   return out.append(text, last);
-}
-
-/// The byte of a piece like <0x0A>, or -1.
-int byte_piece(std::string_view token) {
-  if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') {
-    return -1;
-  }
-  int value = 0;
-  for (const char c : token.substr(3, 2)) {
-    const int digit = c >= '0' && c <= '9'   ? c - '0'
-                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                                             : -1;
-    if (digit < 0) {
-      return -1;
-    }
-    value = value * 16 + digit;
-  }
-  return value;
 }
 
 /// Runs of byte pieces become their text; where they are not UTF-8, one U+FFFD a byte.
@@ -186,6 +191,9 @@ void Decoder::apply(const Step& step, std::vector<std::string>& tokens) {
       return byte_level(tokens);
     case Kind::ByteFallback:
       return byte_fallback(tokens);
+    case Kind::SentencePiece:
+      tokens.assign(1, step.sentencepiece->join(tokens));
+      return;
     case Kind::Fuse:
       tokens.assign(1, fused(tokens));
       return;
@@ -200,10 +208,8 @@ void Decoder::apply(const Step& step, std::vector<std::string>& tokens) {
       strip(token, step.content, step.start, step.stop);
     } else if (step.kind == Kind::Metaspace) {
       // The blank before the first token was never in the text.
-      token = replaced(token, step.pattern, " ");
-      if (i == 0 && step.drop_first && token.starts_with(' ')) {
-        token.erase(0, 1);
-      }
+      const bool drops = i == 0 && step.drop_first && token.starts_with(step.content);
+      token = replaced(drops ? token.substr(step.content.size()) : token, step.pattern, " ");
     } else if (step.kind == Kind::WordPiece) {
       if (i > 0) {
         token = token.starts_with(step.content) ? token.substr(step.content.size()) : " " + token;

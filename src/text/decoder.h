@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,8 @@
 #include "pattern.h"
 
 namespace kamerton::text {
+
+class SentencePieceDecoder;
 
 class Decoder {
  public:
@@ -23,7 +26,17 @@ class Decoder {
   bool only_bytes() const { return steps_.size() == 1 && steps_[0].kind == Kind::ByteLevel; }
 
  private:
-  enum class Kind { ByteLevel, ByteFallback, Replace, Fuse, Strip, Metaspace, WordPiece, Bpe };
+  enum class Kind {
+    ByteLevel,
+    ByteFallback,
+    Replace,
+    Fuse,
+    Strip,
+    Metaspace,
+    WordPiece,
+    Bpe,
+    SentencePiece
+  };
   struct Step {
     Kind kind;
     Pattern pattern = {};
@@ -31,6 +44,7 @@ class Decoder {
     int64_t start = 0, stop = 0;
     bool cleanup = false;
     bool drop_first = false;
+    std::shared_ptr<const SentencePieceDecoder> sentencepiece = nullptr;
   };
   void add(const core::Json& json, const std::string& origin, int depth);
   static void apply(const Step& step, std::vector<std::string>& tokens);
@@ -39,6 +53,8 @@ class Decoder {
   bool present_ = false;
 };
 
+/// The byte of a piece like <0x0A>, or -1.
+int byte_piece(std::string_view token);
 /// The bytes a token stands for in byte-level vocabularies: its characters' bytes, or its own text.
 std::string byte_level_bytes(std::string_view token);
 

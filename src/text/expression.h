@@ -16,9 +16,11 @@ class Regex {
   /// Throws ErrorKind::Data naming `origin` when the pattern cannot be compiled.
   Regex(std::string_view pattern, const std::string& origin);
 
-  /// Calls visit for each match in valid UTF-8 `s`, left to right, non-empty ones only. Throws
-  /// ErrorKind::Data when the pattern backtracks without end on this text.
-  void each_match(std::string_view s, const std::function<void(Span)>& visit) const;
+  /// Calls visit for each match in valid UTF-8 `s`, left to right; for empty ones only where asked.
+  /// Throws ErrorKind::Data when the pattern backtracks without end on this text.
+  void each_match(std::string_view s,
+                  const std::function<void(Span)>& visit,
+                  bool empty_ones = false) const;
 
  private:
   struct Code;

@@ -77,6 +77,7 @@ struct Node {
 struct Template {
   std::vector<NodePtr> body;
   bool has_generation = false;
+  const Node* turn_loop = nullptr;  ///< the loop over the messages, where growing_loop proves one
 };
 
 /// Throws ErrorKind::Data with the line on bad syntax and on statements that chat templates have no

@@ -88,6 +88,8 @@ class Interpreter {
   std::string root_;
   std::string* out_ = &root_;
   std::vector<std::pair<size_t, size_t>> spans_;
+  size_t turns_begin_ = 0;
+  std::vector<size_t> turn_ends_;
   int depth_ = 0;
 };
 

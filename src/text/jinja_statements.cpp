@@ -50,7 +50,7 @@ RenderedChat Interpreter::run(std::vector<std::pair<std::string, Value>> variabl
   auto frame = std::make_shared<Frame>();
   frame->parent = std::move(context);
   execute(template_.body, frame);
-  return {std::move(root_), std::move(spans_)};
+  return {std::move(root_), std::move(spans_), turns_begin_, std::move(turn_ends_)};
 }
 
 void Interpreter::write(std::string_view text) {
@@ -183,6 +183,8 @@ Interpreter::Flow Interpreter::loop_body(const Node& node,
                                          const FramePtr& frame,
                                          const std::shared_ptr<LoopData>& loop) {
   const Value handle = Value::loop(loop);
+  const bool turns = &node == template_.turn_loop;
+  turns_begin_ = turns ? root_.size() : turns_begin_;
   for (; loop->index < loop->items.size(); ++loop->index) {
     spend(3);
     auto scope = std::make_shared<Frame>(Frame{frame});
@@ -190,6 +192,9 @@ Interpreter::Flow Interpreter::loop_body(const Node& node,
     scope->set("loop", handle);
     if (execute(node.body, scope) == Flow::Break) {
       break;
+    }
+    if (turns) {
+      turn_ends_.push_back(root_.size());
     }
   }
   return Flow::Next;

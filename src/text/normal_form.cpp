@@ -6,6 +6,8 @@
 
 #include <utf8proc.h>
 
+#include "unicode.h"
+
 namespace kamerton::text {
 namespace {
 
@@ -20,7 +22,9 @@ Forms forms_of(NormalForm form) {
 }
 
 int combining_class(uint32_t c) {
-  return utf8proc_get_property(static_cast<utf8proc_int32_t>(c))->combining_class;
+  return keeps_its_place(c)
+             ? 0
+             : utf8proc_get_property(static_cast<utf8proc_int32_t>(c))->combining_class;
 }
 
 /// The character that a and b compose to, or 0.
@@ -28,11 +32,17 @@ uint32_t composed(uint32_t a, uint32_t b) {
   std::array<utf8proc_int32_t, 3> pair{
       static_cast<utf8proc_int32_t>(a), static_cast<utf8proc_int32_t>(b), 0};
   const auto options = static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE);
-  return utf8proc_normalize_utf32(pair.data(), 2, options) == 1 ? static_cast<uint32_t>(pair[0])
-                                                                : 0;
+  if (utf8proc_normalize_utf32(pair.data(), 2, options) != 1) {
+    return 0;
+  }
+  const auto whole = static_cast<uint32_t>(pair[0]);
+  return is_undecomposed(whole) ? 0 : whole;
 }
 
 std::u32string decomposed(uint32_t c, bool compatible) {
+  if (is_undecomposed(c)) {
+    return std::u32string(1, static_cast<char32_t>(c));
+  }
   std::array<utf8proc_int32_t, 32> buffer{};
   const int options = UTF8PROC_DECOMPOSE | UTF8PROC_STABLE | (compatible ? UTF8PROC_COMPAT : 0);
   int boundary = 0;

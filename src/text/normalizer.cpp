@@ -5,6 +5,7 @@
 
 #include "charsmap.h"
 #include "json_reader.h"
+#include "sentencepiece_normalizer.h"
 
 namespace kamerton::text {
 namespace {
@@ -75,9 +76,9 @@ bool is_chinese(uint32_t c) {
          (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
 }
 
-void strip_accents(AlignedText& text) {
-  map_chars(text, [](uint32_t c, std::u32string& out) {
-    if ((char_flags(c) & kNonspacing) == 0) {
+void strip_accents(AlignedText& text, uint16_t accents) {
+  map_chars(text, [accents](uint32_t c, std::u32string& out) {
+    if ((char_flags(c) & accents) == 0) {
       out.push_back(static_cast<char32_t>(c));
     }
   });
@@ -163,6 +164,10 @@ void Normalizer::add(const core::Json& json, const std::string& origin, int dept
     auto map = Charsmap::from_base64(word(json, "precompiled_charsmap", ""), origin);
     steps_.push_back(
         {.kind = Kind::Charsmap, .charsmap = std::make_shared<Charsmap>(std::move(map))});
+  } else if (type == "kamerton.SentencePiece") {
+    steps_.push_back(
+        {.kind = Kind::SentencePiece,
+         .sentencepiece = std::make_shared<const SentencePieceNormalizer>(json, origin)});
   } else if (type == "BertNormalizer") {
     const bool lower = flag(json, "lowercase", true);
     steps_.push_back({.kind = Kind::Bert,
@@ -187,7 +192,7 @@ void Normalizer::bert(const Step& step, AlignedText& text) {
   }
   if (step.strip_accents) {
     normalize(text, NormalForm::NFD);
-    strip_accents(text);
+    strip_accents(text, kNonspacing);
   }
   if (step.lowercase) {
     lowercase(text);
@@ -207,13 +212,15 @@ void Normalizer::apply_step(const Step& step, AlignedText& text) {
     case Kind::Lowercase:
       return lowercase(text);
     case Kind::StripAccents:
-      return strip_accents(text);
+      return strip_accents(text, kAccent);
     case Kind::Nmt:
       return nmt(text);
     case Kind::Bert:
       return bert(step, text);
     case Kind::Charsmap:
       return step.charsmap->apply(text);
+    case Kind::SentencePiece:
+      return step.sentencepiece->apply(text);
   }
 }
 

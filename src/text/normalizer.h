@@ -15,6 +15,7 @@
 namespace kamerton::text {
 
 class Charsmap;
+class SentencePieceNormalizer;
 
 /// One or more steps, applied in order.
 class Normalizer {
@@ -27,7 +28,18 @@ class Normalizer {
   bool empty() const { return steps_.empty(); }
 
  private:
-  enum class Kind { Form, Prepend, Replace, Strip, Lowercase, StripAccents, Bert, Nmt, Charsmap };
+  enum class Kind {
+    Form,
+    Prepend,
+    Replace,
+    Strip,
+    Lowercase,
+    StripAccents,
+    Bert,
+    Nmt,
+    Charsmap,
+    SentencePiece
+  };
   struct Step {
     Kind kind;
     NormalForm form = NormalForm::NFC;
@@ -36,6 +48,7 @@ class Normalizer {
     bool left = false, right = false;
     bool clean = false, chinese = false, strip_accents = false, lowercase = false;
     std::shared_ptr<const Charsmap> charsmap = nullptr;
+    std::shared_ptr<const SentencePieceNormalizer> sentencepiece = nullptr;
   };
   void add(const core::Json& json, const std::string& origin, int depth);
   static void apply_step(const Step& step, AlignedText& text);

@@ -35,15 +35,23 @@ Pattern Pattern::of_regex(std::string_view regex, const std::string& origin) {
   return pattern;
 }
 
+Pattern Pattern::of_words() {
+  Pattern pattern;
+  pattern.scanner_ = Scan::Words;
+  return pattern;
+}
+
 Pattern Pattern::of_class(uint16_t flags) {
   Pattern pattern;
   pattern.flags_ = flags;
   return pattern;
 }
 
-void Pattern::each_match(std::string_view s, const std::function<void(Span)>& visit) const {
+void Pattern::each_match(std::string_view s,
+                         const std::function<void(Span)>& visit,
+                         bool empty_ones) const {
   if (regex_) {
-    regex_->each_match(s, visit);
+    regex_->each_match(s, visit, empty_ones);
     return;
   }
   if (flags_ != 0) {
@@ -90,13 +98,16 @@ struct Piece {
 std::vector<Piece> cover(std::string_view s, const Pattern& pattern, bool invert) {
   std::vector<Piece> all;
   uint32_t last = 0;
-  pattern.each_match(s, [&](Span m) {
-    if (m.begin > last) {
-      all.push_back({{last, m.begin}, invert});
-    }
-    all.push_back({m, !invert});
-    last = m.end;
-  });
+  pattern.each_match(
+      s,
+      [&](Span m) {
+        if (m.begin > last) {
+          all.push_back({{last, m.begin}, invert});
+        }
+        all.push_back({m, !invert});
+        last = m.end;
+      },
+      true);
   if (last < s.size()) {
     all.push_back({{last, static_cast<uint32_t>(s.size())}, invert});
   }
@@ -150,7 +161,8 @@ void split(std::string_view s,
     join(all, behavior);
   }
   for (const Piece& piece : all) {
-    if (!(behavior == Behavior::Removed && piece.match)) {
+    const bool empty = piece.span.begin == piece.span.end;
+    if (!empty && !(behavior == Behavior::Removed && piece.match)) {
       pieces.push_back({range.begin + piece.span.begin, range.begin + piece.span.end});
     }
   }

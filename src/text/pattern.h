@@ -20,10 +20,15 @@ class Pattern {
   static Pattern from_json(const core::Json& json, const std::string& origin);
   static Pattern of_string(std::string text);
   static Pattern of_regex(std::string_view regex, const std::string& origin);
+  /// The Whitespace pre-tokenizer's words.
+  static Pattern of_words();
   /// Every character with one of the flags is a match of its own.
   static Pattern of_class(uint16_t flags);
 
-  void each_match(std::string_view s, const std::function<void(Span)>& visit) const;
+  /// Empty matches of an expression are visited only where asked.
+  void each_match(std::string_view s,
+                  const std::function<void(Span)>& visit,
+                  bool empty_ones = false) const;
   /// The hand-written scanner that finds the same matches, if there is one.
   Scan scanner() const { return scanner_; }
 

@@ -78,7 +78,7 @@ void PreTokenizer::add(const core::Json& json, const std::string& origin, int de
     add_split(Pattern::of_class(kBertPunct),
               behavior_from(word(json, "behavior", "Isolated"), origin));
   } else if (type == "Whitespace") {
-    add_split(Pattern::of_regex(R"(\w+|[^\w\s]+)", origin), Behavior::Removed, true);
+    add_split(Pattern::of_words(), Behavior::Removed, true);
   } else if (type == "WhitespaceSplit") {
     add_split(Pattern::of_class(kSpace), Behavior::Removed);
   } else if (type == "BertPreTokenizer") {

@@ -93,6 +93,42 @@ class Walker {
     return run(i, here);
   }
 
+  /// cl100k: as Llama 3's, but blanks up to the text's end are one piece.
+  size_t cl100k_end() const {
+    if (kind(at_) == Space) {
+      if (const size_t end = run(at_, Space); end == s_.size()) {
+        return end;
+      }
+    }
+    return llama3_end(3);
+  }
+
+  size_t o200k_end() const {
+    const size_t i = at_;
+    const Kind here = kind(i);
+    const bool led = byte(i) != '\r' && byte(i) != '\n' && here != Letter && here != Number;
+    for (const bool lower : {true, false}) {
+      if (const size_t end = led ? cased_word(after(i), lower) : 0; end > 0) {
+        return end;
+      }
+      if (const size_t end = cased_word(i, lower); end > 0) {
+        return end;
+      }
+    }
+    if (here == Number) {
+      return numbers(i, 3);
+    }
+    const bool led_by_blank = byte(i) == ' ' && kind(i + 1) == Other;
+    if (here == Other || led_by_blank) {
+      size_t end = run(led_by_blank ? i + 1 : i, Other);
+      while (byte(end) == '\r' || byte(end) == '\n' || byte(end) == '/') {
+        ++end;
+      }
+      return end;
+    }
+    return blanks_end(i);
+  }
+
   size_t llama3_end(int digits) const {
     const size_t i = at_;
     if (byte(i) == '\'') {
@@ -105,11 +141,7 @@ class Walker {
       return run(i, Letter);
     }
     if (here == Number) {
-      size_t end = after(i);
-      for (int n = 1; n < digits && kind(end) == Number; ++n) {
-        end = after(end);
-      }
-      return end;
+      return numbers(i, digits);
     }
     if (byte(i) != '\r' && byte(i) != '\n' && kind(after(i)) == Letter) {
       return run(after(i), Letter);
@@ -122,15 +154,74 @@ class Walker {
       }
       return end;
     }
+    return blanks_end(i);
+  }
+
+ private:
+  size_t numbers(size_t i, int digits) const {
+    size_t end = after(i);
+    for (int n = 1; n < digits && kind(end) == Number; ++n) {
+      end = after(end);
+    }
+    return end;
+  }
+
+  /// \s*[\r\n]+|\s+(?!\S)|\s+
+  size_t blanks_end(size_t i) const {
     const size_t end = run(i, Space);
     const size_t newline = s_.substr(i, end - i).find_last_of("\r\n");
     return newline != std::string_view::npos ? i + newline + 1 : spaces(i, end);
   }
 
- private:
+  uint16_t flags(size_t i) const { return i < s_.size() ? char_flags(char_at(s_, i)) : 0; }
+  size_t run_of(size_t i, uint16_t wanted) const {
+    while ((flags(i) & wanted) != 0) {
+      i = after(i);
+    }
+    return i;
+  }
+
+  /// [upper side]*[lower side]+(contraction)? or, not `lower`, [upper side]+[lower
+  /// side]*(contraction)? from i on; 0 where there is none. Characters of both sides (Lm, Lo, M)
+  /// may end the first run or begin the second.
+  size_t cased_word(size_t i, bool lower) const {
+    const size_t upper = run_of(i, kUpperSide);
+    size_t end = run_of(upper, kLowerSide);
+    if (lower && end == upper) {
+      while (end > i && (flags(previous_start(s_, end)) & kLowerSide) == 0) {
+        end = previous_start(s_, end);
+      }
+    }
+    if (end == i || (!lower && upper == i)) {
+      return 0;
+    }
+    return byte(end) == '\'' ? contraction(end, true) : end;
+  }
+
   std::string_view s_;
   size_t at_;
 };
+
+}  // namespace
+
+namespace {
+
+void words(std::string_view s, Span range, std::vector<Span>& pieces) {
+  const auto kind = [&](size_t at) {
+    const uint16_t flags = char_flags(char_at(s, at));
+    return (flags & kWord) != 0 ? 1 : (flags & kSpace) != 0 ? 0 : 2;
+  };
+  for (size_t i = range.begin; i < range.end;) {
+    const size_t begin = i;
+    const int here = kind(i);
+    while (i < range.end && kind(i) == here) {
+      i += char_length(static_cast<unsigned char>(s[i]));
+    }
+    if (here != 0) {
+      pieces.push_back({static_cast<uint32_t>(begin), static_cast<uint32_t>(i)});
+    }
+  }
+}
 
 }  // namespace
 
@@ -138,17 +229,35 @@ Scan scanner_for(std::string_view pattern) {
   return pattern == kGpt2Pattern     ? Scan::Gpt2
          : pattern == kLlama3Pattern ? Scan::Llama3
          : pattern == kQwen2Pattern  ? Scan::Qwen2
+         : pattern == kCl100kPattern ? Scan::Cl100k
+         : pattern == kO200kPattern  ? Scan::O200k
                                      : Scan::None;
 }
 
 void scan(Scan kind, std::string_view s, Span range, std::vector<Span>& pieces) {
-  Walker walker(s, range);
-  while (!walker.done()) {
-    const size_t end = kind == Scan::Gpt2     ? walker.gpt2_end()
-                       : kind == Scan::Llama3 ? walker.llama3_end(3)
-                                              : walker.llama3_end(1);
-    pieces.push_back({static_cast<uint32_t>(walker.at()), static_cast<uint32_t>(end)});
-    walker.move_to(end);
+  const auto walk = [&](auto next_end) {
+    Walker walker(s, range);
+    while (!walker.done()) {
+      const size_t end = next_end(walker);
+      pieces.push_back({static_cast<uint32_t>(walker.at()), static_cast<uint32_t>(end)});
+      walker.move_to(end);
+    }
+  };
+  switch (kind) {
+    case Scan::Gpt2:
+      return walk([](const Walker& w) { return w.gpt2_end(); });
+    case Scan::Llama3:
+      return walk([](const Walker& w) { return w.llama3_end(3); });
+    case Scan::Qwen2:
+      return walk([](const Walker& w) { return w.llama3_end(1); });
+    case Scan::Cl100k:
+      return walk([](const Walker& w) { return w.cl100k_end(); });
+    case Scan::O200k:
+      return walk([](const Walker& w) { return w.o200k_end(); });
+    case Scan::Words:
+      return words(s, range, pieces);
+    case Scan::None:
+      return;
   }
 }
 

@@ -1,15 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kamerton/text/tokenizer.h"
 
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <thread>
+
 #include <nlohmann/json.hpp>
 
+#include "folder_tokenizer.h"
 #include "json_reader.h"
 #include "tokenizer_impl.h"
 
 namespace kamerton::text {
 
-Tokenizer Tokenizer::from_file(const std::filesystem::path& tokenizer_json) {
-  return from_json(read_text(tokenizer_json.string()), tokenizer_json.string());
+Tokenizer Tokenizer::from_file(const std::filesystem::path& file) {
+  if (file.extension() == ".model" || file.extension() == ".tiktoken") {
+    return from_json(vocabulary_file_json(file, {}), file.string());
+  }
+  return from_json(read_text(file.string()), file.string());
+}
+
+Tokenizer Tokenizer::from_folder(const std::filesystem::path& model_dir) {
+  if (std::filesystem::exists(model_dir / "tokenizer.json")) {
+    return from_file(model_dir / "tokenizer.json");
+  }
+  return from_json(folder_tokenizer_json(model_dir), model_dir.string());
 }
 
 Tokenizer Tokenizer::from_json(std::string_view json, const std::string& origin) {
@@ -22,6 +39,37 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special_t
 
 Encoding Tokenizer::encode_with_offsets(std::string_view text, bool add_special_tokens) const {
   return impl_->encode(text, add_special_tokens, true);
+}
+
+std::vector<std::vector<int32_t>> Tokenizer::encode_batch(std::span<const std::string_view> texts,
+                                                          bool add_special_tokens,
+                                                          int threads) const {
+  std::vector<std::vector<int32_t>> all(texts.size());
+  std::atomic<size_t> next{0};
+  std::exception_ptr failure;
+  std::once_flag failed;
+  const auto work = [&] {
+    try {
+      for (size_t i = next++; i < texts.size(); i = next++) {
+        all[i] = impl_->encode(texts[i], add_special_tokens, false).ids;
+      }
+    } catch (...) {
+      std::call_once(failed, [&] { failure = std::current_exception(); });
+      next = texts.size();
+    }
+  };
+  std::vector<std::thread> helpers;
+  for (int i = 1; i < std::min<int64_t>(threads, static_cast<int64_t>(texts.size())); ++i) {
+    helpers.emplace_back(work);
+  }
+  work();
+  for (std::thread& helper : helpers) {
+    helper.join();
+  }
+  if (failure) {
+    std::rethrow_exception(failure);
+  }
+  return all;
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_tokens) const {

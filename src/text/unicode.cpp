@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "unicode.h"
 
+#include <algorithm>
+
 #include <utf8proc.h>
+
+#include "unicode_tables.h"
 
 namespace kamerton::text {
 namespace {
@@ -17,8 +21,16 @@ bool is_ascii_symbol(uint32_t c) {
          (c >= 123 && c <= 126);
 }
 
-uint16_t category_flags(uint32_t c) {
-  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
+/// The last of the sorted ranges that begins at or before c, where c lies in it; else null.
+template <class Range>
+const Range* range_of(const Range* ranges, size_t size, uint32_t c) {
+  const Range* const found = std::upper_bound(
+      ranges, ranges + size, c, [](uint32_t at, const Range& range) { return at < range.first; });
+  return found == ranges || c > found[-1].last ? nullptr : found - 1;
+}
+
+uint16_t flags_of_category(int category) {
+  switch (category) {
     case UTF8PROC_CATEGORY_LU:
     case UTF8PROC_CATEGORY_LT:
       return kLetter | kWord | kUpperSide | kUpper;
@@ -28,10 +40,10 @@ uint16_t category_flags(uint32_t c) {
     case UTF8PROC_CATEGORY_LO:
       return kLetter | kWord | kUpperSide | kLowerSide;
     case UTF8PROC_CATEGORY_MN:
-      return kMark | kNonspacing | kWord | kUpperSide | kLowerSide;
+      return kMark | kAccent | kNonspacing | kWord | kUpperSide | kLowerSide;
     case UTF8PROC_CATEGORY_MC:
     case UTF8PROC_CATEGORY_ME:
-      return kMark | kWord | kUpperSide | kLowerSide;
+      return kMark | kAccent | kWord | kUpperSide | kLowerSide;
     case UTF8PROC_CATEGORY_ND:
     case UTF8PROC_CATEGORY_NL:
       return kNumber | kWord;
@@ -59,7 +71,7 @@ uint16_t category_flags(uint32_t c) {
 }
 
 uint16_t compute_flags(uint32_t c) {
-  uint16_t flags = category_flags(c);
+  uint16_t flags = flags_of_category(general_category(c));
   if (is_white_space(c)) {
     flags |= kSpace;
   }
@@ -71,6 +83,9 @@ uint16_t compute_flags(uint32_t c) {
       (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
       (c >= 0x1F170 && c <= 0x1F189)) {
     flags |= kWord;
+  }
+  if (const OlderRange* older = range_of(kOlder, kOlderSize, c)) {
+    flags = static_cast<uint16_t>((flags & ~older->minus) | older->plus);
   }
   return flags;
 }
@@ -121,6 +136,28 @@ size_t well_formed(std::string_view s, size_t i, size_t& reach) {
 }
 
 }  // namespace
+
+int general_category(uint32_t c) {
+  const NewerRange* newer = range_of(kNewer, kNewerSize, c);
+  return newer != nullptr ? newer->category : utf8proc_category(static_cast<utf8proc_int32_t>(c));
+}
+
+std::string_view category_name(int category) {
+  constexpr std::string_view kNames[] = {
+      "Cn", "Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl", "No", "Pc", "Pd", "Ps",
+      "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk", "So", "Zs", "Zl", "Zp", "Cc", "Cf", "Cs", "Co"};
+  return kNames[category];
+}
+
+bool keeps_its_place(uint32_t c) {
+  return range_of(kUnordered, kUnorderedSize, c) != nullptr ||
+         range_of(kNewer, kNewerSize, c) != nullptr;
+}
+
+bool is_undecomposed(uint32_t c) {
+  return range_of(kUndecomposed, kUndecomposedSize, c) != nullptr ||
+         range_of(kNewer, kNewerSize, c) != nullptr;
+}
 
 uint16_t char_flags(uint32_t c) {
   static const uint16_t* const table = flag_table().data();
@@ -211,6 +248,10 @@ std::string to_valid_utf8(std::string_view s, std::vector<uint32_t>* origin) {
 void append_lower(std::u32string& out, uint32_t c) {
   if (c == 0x130) {  // the one character whose lower case is two, whatever the context
     out += U"i\u0307";
+    return;
+  }
+  if (const LowerRange* newer = range_of(kLowerCase, kLowerCaseSize, c)) {
+    out.push_back(static_cast<char32_t>(static_cast<int64_t>(c) + newer->delta));
     return;
   }
   out.push_back(static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));

@@ -13,23 +13,33 @@ inline constexpr uint32_t kReplacementChar = 0xFFFD;
 
 /// Classes of a character; the names are those of Unicode's general categories.
 enum CharFlag : uint16_t {
-  kLetter = 1,         ///< L
-  kNumber = 2,         ///< N
-  kSpace = 4,          ///< White_Space
-  kMark = 8,           ///< M
-  kNonspacing = 16,    ///< Mn
-  kPunctuation = 32,   ///< P
-  kWord = 64,          ///< \w: Alphabetic, M, Nd, Pc, Join_Control
-  kUpperSide = 128,    ///< Lu Lt Lm Lo M
-  kLowerSide = 256,    ///< Ll Lm Lo M
-  kControl = 512,      ///< Cc Cf Cs Co
-  kBertPunct = 1024,   ///< P, and ASCII's symbols
-  kUpper = 2048,       ///< Lu Lt
-  kLower = 4096,       ///< Ll
+  kLetter = 1,        ///< L
+  kNumber = 2,        ///< N
+  kSpace = 4,         ///< White_Space
+  kMark = 8,          ///< M
+  kNonspacing = 16,   ///< Mn
+  kPunctuation = 32,  ///< P
+  kWord = 64,         ///< \w: Alphabetic, M, Nd, Pc, Join_Control
+  kUpperSide = 128,   ///< Lu Lt Lm Lo M
+  kLowerSide = 256,   ///< Ll Lm Lo M
+  kControl = 512,     ///< Cc Cf Cs Co
+  kBertPunct =
+      1024,       ///< P and ASCII's symbols, as BERT's parts know them; as kControl, kNonspacing
+  kUpper = 2048,  ///< Lu Lt
+  kLower = 4096,  ///< Ll
   kUnassigned = 8192,  ///< Cn
+  kAccent = 16384,     ///< M, as the StripAccents normalizer knows it
 };
 
 uint16_t char_flags(uint32_t c);
+/// utf8proc_category_t, for characters too that utf8proc is too old for.
+int general_category(uint32_t c);
+/// "Lu", ... of what general_category gives.
+std::string_view category_name(int category);
+/// A combining mark that the reference library's normal forms are too old for.
+bool keeps_its_place(uint32_t c);
+/// A character that those do not know to be made of others.
+bool is_undecomposed(uint32_t c);
 
 /// Length of the character that starts with `lead`, in valid UTF-8.
 inline size_t char_length(unsigned char lead) {

@@ -8,7 +8,9 @@
 
 #include "json_reader.h"
 #include "model.h"
+#include "sentencepiece.h"
 #include "unicode.h"
+#include "word_cache.h"
 
 namespace kamerton::text {
 namespace {
@@ -41,6 +43,26 @@ Vocabulary vocab_of(const std::vector<Piece>& pieces, const std::string& origin)
     texts.push_back(piece.text);
   }
   return Vocabulary::from_list(texts, origin);
+}
+
+/// kamerton_types: by id, SentencePiece's types; all pieces are normal ones where it is absent.
+std::vector<PieceType> read_types(const core::Json& json, size_t size, const std::string& origin) {
+  std::vector<PieceType> types(size, PieceType::Normal);
+  const core::Json* list = core::json_find(json, "kamerton_types");
+  if (list == nullptr) {
+    return types;
+  }
+  if (!list->is_array() || list->size() != size) {
+    refuse(origin, "kamerton_types must hold one number a piece");
+  }
+  for (size_t id = 0; id < size; ++id) {
+    const core::Json& type = (*list)[id];
+    if (!type.is_number_integer() || type.get<int64_t>() < 1 || type.get<int64_t>() > 6) {
+      refuse(origin, "a piece's type is not known", type.dump());
+    }
+    types[id] = static_cast<PieceType>(type.get<int>());
+  }
+  return types;
 }
 
 /// A trie over bytes; children of a node are a hash of (node, byte).
@@ -79,22 +101,27 @@ class Unigram final : public Model {
  public:
   Unigram(const core::Json& json, std::vector<Piece> pieces, const std::string& origin)
       : Model(vocab_of(pieces, origin)), byte_fallback_(flag(json, "byte_fallback", false)) {
+    const std::vector<PieceType> types = read_types(json, pieces.size(), origin);
+    sentencepiece_ = core::json_find(json, "kamerton_types") != nullptr;
     double lowest = std::numeric_limits<double>::infinity();
+    double highest = -std::numeric_limits<double>::infinity();
     for (size_t id = 0; id < pieces.size(); ++id) {
-      scores_.push_back(pieces[id].score);
-      lowest = std::min(lowest, pieces[id].score);
-      if (!pieces[id].text.empty()) {
-        trie_.insert(pieces[id].text, vocab_.find(pieces[id].text));
+      if (types[id] == PieceType::Normal) {
+        lowest = std::min(lowest, pieces[id].score);
+        highest = std::max(highest, pieces[id].score);
       }
     }
-    unknown_score_ = lowest - kUnknownPenalty;
-    if (const core::Json* unk = core::json_find(json, "unk_id"); unk != nullptr) {
-      const int64_t id = core::json_int(json, "unk_id", origin);
-      if (id < 0 || id >= static_cast<int64_t>(pieces.size())) {
-        refuse(origin, "unk_id is outside the vocabulary", std::to_string(id));
+    for (size_t id = 0; id < pieces.size(); ++id) {
+      const std::string& text = pieces[id].text;
+      const bool defined = types[id] == PieceType::UserDefined;
+      scores_.push_back(defined ? static_cast<double>(text.size()) * highest - 0.1
+                                : pieces[id].score);
+      if (!text.empty() && (defined || types[id] == PieceType::Normal)) {
+        trie_.insert(text, vocab_.find(text));
       }
-      unk_ = static_cast<int32_t>(id);
     }
+    unknown_score_ = rounded(lowest - kUnknownPenalty);
+    read_unknown(json, pieces.size(), origin);
     for (int b = 0; b < 256; ++b) {
       constexpr char kHex[] = "0123456789ABCDEF";
       bytes_[static_cast<size_t>(b)] =
@@ -105,23 +132,15 @@ class Unigram final : public Model {
   void tokenize(std::string_view word,
                 std::vector<int32_t>& ids,
                 std::vector<Span>* spans) const override {
-    thread_local std::vector<Node> best;
-    viterbi(word, best);
-    std::vector<Span> cuts;
-    bool after_unknown = false;
-    for (size_t end = word.size(); end > 0;) {
-      const Node& node = best[end];
-      const bool unknown = node.id == unk_;
-      if (unknown && after_unknown) {
-        cuts.back().begin = node.begin;
-      } else {
-        cuts.push_back({node.begin, static_cast<uint32_t>(end)});
-      }
-      after_unknown = unknown;
-      end = node.begin;
+    const bool cacheable = spans == nullptr && word.size() <= WordCache::kLongestWord;
+    const uint64_t hash = cacheable ? WordCache::hash(word) : 0;
+    if (cacheable && cache_.find(hash, word, ids)) {
+      return;
     }
-    for (auto cut = cuts.rbegin(); cut != cuts.rend(); ++cut) {
-      emit(word, *cut, ids, spans);
+    const size_t from = ids.size();
+    segment(word, ids, spans);
+    if (cacheable) {
+      cache_.put(hash, word, ids, from);
     }
   }
 
@@ -131,8 +150,52 @@ class Unigram final : public Model {
     uint32_t begin;
     int32_t id;  ///< -2: not reached
   };
+  struct Cut {
+    Span span;
+    int32_t id;
+  };
+
+  void read_unknown(const core::Json& json, size_t size, const std::string& origin) {
+    if (core::json_find(json, "unk_id") == nullptr) {
+      return;
+    }
+    const int64_t id = core::json_int(json, "unk_id", origin);
+    if (id < 0 || id >= static_cast<int64_t>(size)) {
+      refuse(origin, "unk_id is outside the vocabulary", std::to_string(id));
+    }
+    unk_ = static_cast<int32_t>(id);
+  }
+
+  /// The sentencepiece library adds scores up in single precision.
+  double rounded(double score) const {
+    return sentencepiece_ ? static_cast<double>(static_cast<float>(score)) : score;
+  }
+
+  void segment(std::string_view word, std::vector<int32_t>& ids, std::vector<Span>* spans) const {
+    thread_local std::vector<Node> best;
+    thread_local std::vector<Cut> cuts;
+    viterbi(word, best);
+    cuts.clear();
+    for (size_t end = word.size(); end > 0;) {
+      const Node& node = best[end];
+      if (node.id == unk_ && !cuts.empty() && cuts.back().id == unk_) {
+        cuts.back().span.begin = node.begin;  // neighbouring unknown characters are one piece
+      } else {
+        cuts.push_back({{node.begin, static_cast<uint32_t>(end)}, node.id});
+      }
+      end = node.begin;
+    }
+    for (auto cut = cuts.rbegin(); cut != cuts.rend(); ++cut) {
+      emit(word, *cut, ids, spans);
+    }
+    if (best.capacity() > (1u << 20)) {
+      std::vector<Node>().swap(best);
+      std::vector<Cut>().swap(cuts);
+    }
+  }
 
   void reach(Node& node, double score, size_t begin, int32_t id) const {
+    score = rounded(score);
     if (node.id == -2 || score > node.score) {
       node = {score, static_cast<uint32_t>(begin), id};
     }
@@ -166,12 +229,14 @@ class Unigram final : public Model {
   }
 
   void emit(std::string_view word,
-            Span cut,
+            const Cut& cut,
             std::vector<int32_t>& ids,
             std::vector<Span>* spans) const {
-    const std::string_view piece = word.substr(cut.begin, cut.end - cut.begin);
+    const std::string_view piece = word.substr(cut.span.begin, cut.span.end - cut.span.begin);
     const size_t from = ids.size();
-    if (const int32_t id = vocab_.find(piece); id >= 0) {
+    // The reference library looks unknown stretches up again, where they may be a piece after all.
+    const int32_t id = cut.id != unk_ ? cut.id : sentencepiece_ ? -1 : vocab_.find(piece);
+    if (id >= 0) {
       ids.push_back(id);
     } else if (byte_fallback_ && std::all_of(piece.begin(), piece.end(), [&](char c) {
                  return bytes_[static_cast<unsigned char>(c)] >= 0;
@@ -183,7 +248,7 @@ class Unigram final : public Model {
       ids.push_back(unk_);
     }
     if (spans != nullptr) {
-      spans->insert(spans->end(), ids.size() - from, cut);
+      spans->insert(spans->end(), ids.size() - from, cut.span);
     }
   }
 
@@ -193,6 +258,8 @@ class Unigram final : public Model {
   double unknown_score_ = 0;
   int32_t unk_ = -1;
   bool byte_fallback_;
+  bool sentencepiece_ = false;  ///< as the sentencepiece library, not as tokenizers' Unigram
+  WordCache cache_;
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "json_reader.h"
 #include "model.h"
 #include "unicode.h"
+#include "word_cache.h"
 
 namespace kamerton::text {
 namespace {
@@ -38,6 +39,11 @@ class WordPiece final : public Model {
   void tokenize(std::string_view text,
                 std::vector<int32_t>& ids,
                 std::vector<Span>* spans) const override {
+    const bool cacheable = spans == nullptr && text.size() <= WordCache::kLongestWord;
+    const uint64_t hash = cacheable ? WordCache::hash(text) : 0;
+    if (cacheable && cache_.find(hash, text, ids)) {
+      return;
+    }
     const size_t from = ids.size();
     const size_t spans_from = spans != nullptr ? spans->size() : 0;
     if (!cover(text, ids, spans)) {
@@ -47,6 +53,9 @@ class WordPiece final : public Model {
         spans->resize(spans_from);
         spans->push_back({0, static_cast<uint32_t>(text.size())});
       }
+    }
+    if (cacheable) {
+      cache_.put(hash, text, ids, from);
     }
   }
 
@@ -59,7 +68,7 @@ class WordPiece final : public Model {
     if (chars > longest_) {
       return false;
     }
-    std::string piece;
+    thread_local std::string piece;
     for (size_t begin = 0; begin < text.size();) {
       size_t end = text.size();
       int32_t id = -1;
@@ -86,6 +95,29 @@ class WordPiece final : public Model {
   std::string prefix_;
   int32_t unk_ = -1;
   int64_t longest_ = 100;
+  WordCache cache_;
+};
+
+/// A word is a token or unknown.
+class WordLevel final : public Model {
+ public:
+  WordLevel(const core::Json& json, const std::string& origin)
+      : Model(vocab_of(json, origin)), unk_(vocab_.find(word(json, "unk_token", "<unk>"))) {}
+  void tokenize(std::string_view text,
+                std::vector<int32_t>& ids,
+                std::vector<Span>* spans) const override {
+    const int32_t known = vocab_.find(text);
+    if (known < 0 && unk_ < 0) {
+      refuse("text", "a word is not in the vocabulary and there is no unknown token");
+    }
+    ids.push_back(known >= 0 ? known : unk_);
+    if (spans != nullptr) {
+      spans->push_back({0, static_cast<uint32_t>(text.size())});
+    }
+  }
+
+ private:
+  int32_t unk_;
 };
 
 }  // namespace
@@ -115,7 +147,10 @@ std::unique_ptr<Model> make_model(const core::Json& json,
   if (type == "WordPiece") {
     return make_wordpiece(json, origin);
   }
-  refuse(origin, "this model type is not supported: BPE, Unigram, WordPiece are", type);
+  if (type == "WordLevel") {
+    return std::make_unique<WordLevel>(json, origin);
+  }
+  refuse(origin, "this model type is not supported: BPE, Unigram, WordPiece, WordLevel are", type);
 }
 
 }  // namespace kamerton::text

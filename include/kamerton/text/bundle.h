@@ -31,9 +31,10 @@ struct TokenizerBundle {
   std::string digest_text() const;
 };
 
-/// Reads tokenizer.json, tokenizer_config.json, special_tokens_map.json, chat_template.jinja (wins
-/// over the template inside tokenizer_config.json), generation_config.json and config.json of a
-/// model folder; only tokenizer.json must exist. Throws ErrorKind::Io / ErrorKind::Data.
+/// Reads the tokenizer (Tokenizer::from_folder), tokenizer_config.json, special_tokens_map.json,
+/// chat_template.jinja (wins over the template inside tokenizer_config.json),
+/// generation_config.json and config.json of a model folder; only the tokenizer must exist. Throws
+/// ErrorKind::Io / ErrorKind::Data.
 TokenizerBundle load_bundle(const std::filesystem::path& model_dir);
 
 }  // namespace kamerton::text

@@ -20,6 +20,11 @@ struct RenderedChat {
   std::string text;
   /// Byte spans [begin, end) of the {% generation %} blocks in `text`, in order.
   std::vector<std::pair<size_t, size_t>> generation_spans;
+  /// For templates whose text is proved to grow only (ChatTemplate::grows()): where the loop over
+  /// the messages begins to write, and where the text of each message ends. The first message may
+  /// be left out of that loop. Empty for other templates.
+  size_t turns_begin = 0;
+  std::vector<size_t> turn_ends = {};
 };
 
 /// Bounds of one rendering; passing one is ErrorKind::Data.
@@ -63,6 +68,10 @@ class ChatTemplate {
 
   /// Whether the template marks what the assistant says ({% generation %}).
   bool has_generation_marks() const;
+  /// Whether the template's structure proves that the text of a conversation's first messages is
+  /// the beginning of the whole's text up to the end of the last of them, and that what follows
+  /// behind the last message is the same for all conversations.
+  bool grows() const;
   /// The template as given, for exporting and hashing.
   const std::string& source() const;
 

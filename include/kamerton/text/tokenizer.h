@@ -32,9 +32,14 @@ class TokenizerImpl;
 /// loaded, never ignored.
 class Tokenizer {
  public:
-  /// Throws ErrorKind::Io when the file cannot be read, ErrorKind::Data when it is not a usable
-  /// tokenizer.json.
-  static Tokenizer from_file(const std::filesystem::path& tokenizer_json);
+  /// A tokenizer.json; a file named *.model (SentencePiece, encoding as its library does, or
+  /// tiktoken's ranks, as Llama 3's) or *.tiktoken. Throws ErrorKind::Io when the file cannot be
+  /// read, ErrorKind::Data when it is not usable.
+  static Tokenizer from_file(const std::filesystem::path& file);
+  /// The tokenizer of a model folder, as transformers would load it: tokenizer.json, else
+  /// tokenizer.model, *.tiktoken, or vocab.json with merges.txt, with the special tokens that
+  /// tokenizer_config.json, special_tokens_map.json and added_tokens.json name.
+  static Tokenizer from_folder(const std::filesystem::path& model_dir);
   /// `origin` names the source in errors.
   static Tokenizer from_json(std::string_view json, const std::string& origin);
 
@@ -42,6 +47,11 @@ class Tokenizer {
   /// word, linear otherwise.
   std::vector<int32_t> encode(std::string_view text, bool add_special_tokens) const;
   Encoding encode_with_offsets(std::string_view text, bool add_special_tokens) const;
+
+  /// The ids of many texts, on up to `threads` threads; the same as encode() of each.
+  std::vector<std::vector<int32_t>> encode_batch(std::span<const std::string_view> texts,
+                                                 bool add_special_tokens,
+                                                 int threads) const;
 
   /// Always valid UTF-8; ids outside the vocabulary are left out.
   std::string decode(std::span<const int32_t> ids, bool skip_special_tokens) const;

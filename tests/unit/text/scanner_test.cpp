@@ -65,7 +65,9 @@ INSTANTIATE_TEST_SUITE_P(All,
                          ScannerFuzz,
                          testing::Values(std::pair(Scan::Gpt2, kGpt2Pattern),
                                          std::pair(Scan::Llama3, kLlama3Pattern),
-                                         std::pair(Scan::Qwen2, kQwen2Pattern)));
+                                         std::pair(Scan::Qwen2, kQwen2Pattern),
+                                         std::pair(Scan::Cl100k, kCl100kPattern),
+                                         std::pair(Scan::O200k, kO200kPattern)));
 
 TEST(Regex, ReadsBlanksAsWhiteSpaceOnly) {
   EXPECT_EQ(by_expression(R"(\s)", "a\u180e\u0085b"), (std::vector<Span>{{4, 6}}));

@@ -136,6 +136,37 @@ TEST_P(TokenizerFixture, StreamsWhatThePrefixesDecodeTo) {
   EXPECT_GT(compared, 5u);
 }
 
+class SentencePieceFixture : public testing::TestWithParam<const char*> {};
+
+TEST_P(SentencePieceFixture, EncodesAndDecodesAsTheLibrary) {
+  SKIP_WITHOUT_SHARED();
+  const auto dir = shared_dir() / "fixtures/tokenizers";
+  const auto strings = load_json(dir / "strings.json").get<std::vector<std::string>>();
+  const core::Json results = load_json(dir / GetParam() / "expected.json")["results"];
+  const auto tokenizer = Tokenizer::from_file(dir / GetParam() / "tokenizer.model");
+  ASSERT_EQ(strings.size(), results.size());
+  for (size_t i = 0; i < strings.size(); ++i) {
+    const auto ids = results[i]["ids"].get<std::vector<int32_t>>();
+    EXPECT_EQ(tokenizer.encode(strings[i], false), ids) << i << ": " << strings[i];
+    const Encoding encoding = tokenizer.encode_with_offsets(strings[i], false);
+    EXPECT_EQ(encoding.ids, ids) << i << ": " << strings[i];
+    EXPECT_EQ(tokenizer.decode(ids, false), results[i]["decoded"].get<std::string>())
+        << i << ": " << strings[i];
+    int64_t last = 0;
+    for (const auto& [begin, end] : encoding.offsets) {
+      EXPECT_LE(last, end);
+      EXPECT_LE(begin, end);
+      EXPECT_LE(end, static_cast<int64_t>(strings[i].size()));
+      last = end;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(BothKinds,
+                         SentencePieceFixture,
+                         testing::Values("spm_bpe", "spm_unigram_nfkc"),
+                         [](const auto& info) { return std::string(info.param); });
+
 INSTANTIATE_TEST_SUITE_P(AllKinds,
                          TokenizerFixture,
                          testing::Values("gpt2_style",
