@@ -19,6 +19,11 @@
 namespace kamerton::tensor {
 namespace {
 
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kKeepsBlocks = false;  // kept blocks would hide every use after free and overrun
+#else
+constexpr bool kKeepsBlocks = true;
+#endif
 constexpr size_t kMapped = size_t{1} << 20;    // from here on blocks are mappings of their own
 constexpr size_t kHugePage = size_t{2} << 20;  // and from here on huge pages are asked for
 
@@ -79,7 +84,7 @@ class CachingAllocator final : public c10::Allocator {
     const std::lock_guard lock(mutex_);
     Block* block = reuse(wanted);
     if (block == nullptr) {
-      block = fetch(wanted);
+      block = kKeepsBlocks ? fetch(wanted) : fetch_exact(bytes, wanted);
     }
     stats_.live_bytes += static_cast<int64_t>(block->bytes);
     stats_.peak_live_bytes = std::max(stats_.peak_live_bytes, stats_.live_bytes);
@@ -119,6 +124,18 @@ class CachingAllocator final : public c10::Allocator {
     return &block;
   }
 
+  /// Of the size asked for, so that a sanitizer sees the byte after it.
+  Block* fetch_exact(size_t bytes, int size_class) {
+    void* data = nullptr;
+    if (posix_memalign(&data, 64, bytes) != 0) {
+      throw std::bad_alloc();
+    }
+    stats_.reserved_bytes += static_cast<int64_t>(bytes);
+    Block& block = blocks_[data];
+    block = {data, bytes, size_class};
+    return &block;
+  }
+
   static void* obtain(size_t bytes) {
     return bytes >= kMapped ? map_block(bytes) : std::aligned_alloc(64, bytes);
   }
@@ -143,7 +160,7 @@ class CachingAllocator final : public c10::Allocator {
         free.pop_front();
         blocks_.erase(block.data);
         stats_.reserved_bytes -= static_cast<int64_t>(block.bytes);
-        if (block.bytes >= kMapped) {
+        if (kKeepsBlocks && block.bytes >= kMapped) {
           munmap(block.data, block.bytes);
         } else {
           std::free(block.data);
@@ -169,6 +186,9 @@ void CachingAllocator::give_back(void* data) {
   Block& block = self.blocks_.at(data);
   self.stats_.live_bytes -= static_cast<int64_t>(block.bytes);
   self.free_[static_cast<size_t>(block.size_class)].push_back(&block);
+  if (!kKeepsBlocks) {
+    self.release_free(0);
+  }
 }
 
 }  // namespace

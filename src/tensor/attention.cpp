@@ -6,6 +6,7 @@
 
 #include "kamerton/tensor/linear.h"
 
+#include "blocked_attention.h"
 #include "device_ops.h"
 #include "documents.h"
 #include "node.h"
@@ -17,8 +18,9 @@ namespace {
 using Offsets = std::shared_ptr<const std::vector<int64_t>>;
 
 struct AttentionStep final : BackwardStep {
-  at::Tensor q, k, v, out;  // q and k rotated
-  std::vector<at::Tensor> log_sums;
+  at::Tensor q, k, v, out;           // q and k rotated
+  std::vector<at::Tensor> log_sums;  // one a group, or one for all rows in blocks
+  bool blocked = false;
   Rotary rotary;
   AttentionShape shape;
   Offsets offsets;
@@ -28,17 +30,21 @@ struct AttentionStep final : BackwardStep {
       return {at::Tensor(), at::Tensor(), at::Tensor()};
     }
     const at::ScalarType type = q.scalar_type();
-    q = prepared_operand(q);
-    k = prepared_operand(k);
-    v = prepared_operand(v);
-    out = prepared_operand(out);
+    q = prepared(q);
+    k = prepared(k);
+    v = prepared(v);
+    out = prepared(out);
     const at::Tensor dout = grads[0].to(q.scalar_type()).contiguous();
     at::Tensor dq = at::empty_like(q);
-    at::Tensor dk = at::empty_like(k);
-    at::Tensor dv = at::empty_like(v);
-    const std::vector<Group> groups = group_documents(*offsets);
-    for (size_t g = 0; g < groups.size(); ++g) {
-      backward_group(groups[g], log_sums[g], dout, dq, dk, dv);
+    at::Tensor dk = blocked ? at::zeros_like(k) : at::empty_like(k);
+    at::Tensor dv = blocked ? at::zeros_like(v) : at::empty_like(v);
+    if (blocked) {
+      blocked_backward(shape, *offsets, {q, k, v, out, log_sums.front(), dout}, dq, dk, dv);
+    } else {
+      const std::vector<Group> groups = group_documents(*offsets);
+      for (size_t g = 0; g < groups.size(); ++g) {
+        backward_group(groups[g], log_sums[g], dout, dq, dk, dv);
+      }
     }
     if (rotary.cos_NR.defined()) {
       rotate(dq, rotary, shape.head_dim, true);
@@ -47,13 +53,16 @@ struct AttentionStep final : BackwardStep {
     return {dq.to(type), dk.to(type), dv.to(type)};
   }
 
+  at::Tensor prepared(const at::Tensor& x) const {
+    return blocked ? x.to(at::kFloat) : prepared_operand(x);
+  }
+
   void backward_group(const Group& group,
                       const at::Tensor& log_sum,
                       const at::Tensor& dout,
                       at::Tensor& dq,
                       at::Tensor& dk,
                       at::Tensor& dv) const {
-    const auto mask = window_mask(q, group.length, shape.window);
     const auto [gq, gk, gv] =
         at::_scaled_dot_product_flash_attention_for_cpu_backward(heads_of(dout, group, shape.heads),
                                                                  heads_of(q, group, shape.heads),
@@ -62,8 +71,8 @@ struct AttentionStep final : BackwardStep {
                                                                  heads_of(out, group, shape.heads),
                                                                  log_sum,
                                                                  0.0,
-                                                                 !mask.has_value(),
-                                                                 mask,
+                                                                 true,
+                                                                 std::nullopt,
                                                                  shape.scale);
     heads_of(dq, group, shape.heads).copy_(gq);
     gather_heads(gk, group, dk);
@@ -89,6 +98,20 @@ struct AttentionStep final : BackwardStep {
   }
 };
 
+at::Tensor attend_blocked(AttentionStep& step) {
+  const at::Tensor q = step.prepared(step.q);
+  at::Tensor out = at::empty_like(q);
+  step.log_sums = {at::empty({step.shape.heads, q.size(0)}, at::kFloat)};
+  blocked_forward(step.shape,
+                  *step.offsets,
+                  q,
+                  step.prepared(step.k),
+                  step.prepared(step.v),
+                  out,
+                  step.log_sums.front());
+  return out.to(step.q.scalar_type());
+}
+
 at::Tensor attend_flash(AttentionStep& step) {
   const at::Tensor q = prepared_operand(step.q);
   const at::Tensor k = prepared_operand(step.k);
@@ -96,14 +119,13 @@ at::Tensor attend_flash(AttentionStep& step) {
   at::Tensor out = at::empty_like(q);
   const std::vector<Group> groups = group_documents(*step.offsets);
   for (const Group& group : groups) {
-    const auto mask = window_mask(q, group.length, step.shape.window);
     auto [result, log_sum] =
         at::_scaled_dot_product_flash_attention_for_cpu(heads_of(q, group, step.shape.heads),
                                                         spread(k, group, step.shape),
                                                         spread(v, group, step.shape),
                                                         0.0,
-                                                        !mask.has_value(),
-                                                        mask,
+                                                        true,
+                                                        std::nullopt,
                                                         step.shape.scale);
     step.log_sums.push_back(log_sum);
     const at::Tensor flat = result.transpose(1, 2);
@@ -169,7 +191,8 @@ at::Tensor attend(const at::Tensor& q,
       rotate(step->q, rotary, shape.head_dim);
       rotate(step->k, rotary, shape.head_dim);
     }
-    out = attend_flash(*step);
+    step->blocked = needs_blocks(shape, *offsets);
+    out = step->blocked ? attend_blocked(*step) : attend_flash(*step);
   }
   if (recording() && (q.requires_grad() || k.requires_grad() || v.requires_grad())) {
     step->out = out.detach();

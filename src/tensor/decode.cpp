@@ -36,7 +36,8 @@ void decode_head(const CachedRow& cached,
   for (int64_t i = 0; i < d; ++i) {
     query[i] *= static_cast<float>(shape.scale);
   }
-  simd::DecodeState state{-std::numeric_limits<float>::infinity(), 0.0f};
+  simd::DecodeState state{
+      -std::numeric_limits<float>::infinity(), 0.0f, static_cast<float>(shape.soft_cap)};
   const int64_t first = shape.window > 0 ? std::max<int64_t>(0, cached.length - shape.window) : 0;
   for (int64_t at = first; at < cached.length;) {
     const int64_t row = at % page_rows;

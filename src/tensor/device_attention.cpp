@@ -35,6 +35,17 @@ at::Tensor attend_group(const at::Tensor& q,
       .reshape({group.rows(), q.size(1)});
 }
 
+/// query [1, heads, 1, d] against keys and values [2, kv_heads, n, d].
+at::Tensor capped_row(const at::Tensor& query,
+                      const at::Tensor& seen,
+                      const AttentionShape& shape) {
+  const int64_t group = shape.heads / shape.kv_heads;
+  const at::Tensor rows = query.view({shape.kv_heads, group, shape.head_dim});
+  at::Tensor scores = at::matmul(rows.to(at::kFloat), seen[0].to(at::kFloat).transpose(1, 2));
+  scores.mul_(shape.scale / shape.soft_cap).tanh_().mul_(shape.soft_cap);
+  return at::matmul(at::softmax(scores, -1).to(seen.scalar_type()), seen[1]).view({1, -1});
+}
+
 }  // namespace
 
 at::Tensor rotated(const at::Tensor& x_NE, const Rotary& rotary, int64_t head_dim) {
@@ -66,6 +77,9 @@ at::Tensor attend(const at::Tensor& q,
                   shape,
                   offsets);
   }
+  if (shape.soft_cap > 0) {
+    return attend_capped(q, k, v, shape, offsets);
+  }
   std::vector<at::Tensor> parts;
   for (const Group& group : group_documents(offsets)) {
     parts.push_back(attend_group(q, k, v, shape, group));
@@ -88,6 +102,10 @@ at::Tensor attend_cached(const at::Tensor& q,
                                 .view({2, -1, shape.kv_heads, shape.head_dim})
                                 .transpose(1, 2);
     const at::Tensor query = q[static_cast<int64_t>(n)].view({1, shape.heads, 1, shape.head_dim});
+    if (shape.soft_cap > 0) {
+      results.push_back(capped_row(query, seen, shape));
+      continue;
+    }
     results.push_back(at::scaled_dot_product_attention(query,
                                                        seen[0].unsqueeze(0),
                                                        seen[1].unsqueeze(0),

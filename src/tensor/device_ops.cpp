@@ -89,22 +89,6 @@ std::pair<at::Tensor, std::shared_ptr<NormStep>> norm(const at::Tensor& rows,
   return {y, step};
 }
 
-struct SwigluStep final : BackwardStep {
-  at::Tensor gate;
-  at::Tensor up;
-
-  variable_list backward(variable_list grads) override {
-    if (!grads[0].defined()) {
-      return {at::Tensor(), at::Tensor()};
-    }
-    return {at::silu_backward(grads[0] * up, gate), at::silu(gate).mul_(grads[0])};
-  }
-  void release_variables() override {
-    gate.reset();
-    up.reset();
-  }
-};
-
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x, const ParameterPtr& weight, double eps, bool plus_one) {
@@ -128,19 +112,6 @@ std::tuple<at::Tensor, at::Tensor> add_rms_norm(const at::Tensor& x,
     connect(step, {x, delta}, {sum, y});
   }
   return {sum, y};
-}
-
-at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
-  const at::Tensor g = gate.detach();
-  const at::Tensor u = up.detach();
-  at::Tensor out = at::silu(g).mul_(u);
-  if (recording() && (gate.requires_grad() || up.requires_grad())) {
-    auto step = make_step<SwigluStep>();
-    step->gate = g;
-    step->up = u;
-    connect(step, {gate, up}, {out});
-  }
-  return out;
 }
 
 void add_rows(at::Tensor& target, const at::Tensor& tokens, const at::Tensor& dy) {

@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include "kamerton/tensor/activation.h"
 #include "kamerton/tensor/attention.h"
 #include "kamerton/tensor/decode.h"
 #include "kamerton/tensor/param_unit.h"
@@ -21,8 +22,18 @@ std::tuple<at::Tensor, at::Tensor> add_rms_norm(const at::Tensor& x,
                                                 const ParameterPtr& weight,
                                                 double eps,
                                                 bool plus_one);
-/// silu(gate) is rounded to the operands' type before the product.
-at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
+at::Tensor layer_norm(const at::Tensor& x,
+                      const ParameterPtr& weight,
+                      const ParameterPtr& bias,
+                      double eps);
+std::tuple<at::Tensor, at::Tensor> add_layer_norm(const at::Tensor& x,
+                                                  const at::Tensor& delta,
+                                                  const ParameterPtr& weight,
+                                                  const ParameterPtr& bias,
+                                                  double eps);
+/// activation(gate) is rounded to the operands' type before the product.
+at::Tensor gated(Activation activation, const at::Tensor& gate, const at::Tensor& up);
+at::Tensor activate(Activation activation, const at::Tensor& x);
 
 /// target[tokens[n]] += dy[n], equal tokens in a fixed order.
 void add_rows(at::Tensor& target, const at::Tensor& tokens, const at::Tensor& dy);
@@ -36,6 +47,12 @@ at::Tensor attend(const at::Tensor& q,
                   const Rotary& rotary,
                   const AttentionShape& shape,
                   const std::vector<int64_t>& offsets);
+/// Scores with a soft cap, by blocks of query rows; q and k rotated. Differentiable.
+at::Tensor attend_capped(const at::Tensor& q,
+                         const at::Tensor& k,
+                         const at::Tensor& v,
+                         const AttentionShape& shape,
+                         const std::vector<int64_t>& offsets);
 /// One row after the other over gathered pages.
 at::Tensor attend_cached(const at::Tensor& q,
                          const std::vector<CachedRow>& rows,

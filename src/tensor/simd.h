@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "kamerton/tensor/activation.h"
+
 namespace kamerton::tensor::simd {
 
 /// The bits of a bfloat16; same layout as c10::BFloat16.
@@ -46,13 +48,50 @@ void norm_forward(const NormForward<Bf16>& p, const NormRows& n);
 void norm_backward(const NormBackward<float>& p, const NormRows& n);
 void norm_backward(const NormBackward<Bf16>& p, const NormRows& n);
 
-/// out = silu(gate) * up over n elements.
-void swiglu_forward(const float* gate, const float* up, float* out, int64_t n);
-void swiglu_forward(const Bf16* gate, const Bf16* up, Bf16* out, int64_t n);
-void swiglu_backward(
-    const float* gate, const float* up, const float* dout, float* dgate, float* dup, int64_t n);
-void swiglu_backward(
-    const Bf16* gate, const Bf16* up, const Bf16* dout, Bf16* dgate, Bf16* dup, int64_t n);
+/// Layer norm. mean and rstd: one a row; delta and sum as in NormForward; bias may be null.
+template <class T>
+struct LayerNormForward {
+  const T* x;
+  const T* delta;
+  const T* weight;
+  const T* bias;
+  T* sum;
+  T* y;
+  float* mean;
+  float* rstd;
+};
+/// dweight and dbias (fp32 [width], may be null) are added to; dsum may be null.
+template <class T>
+struct LayerNormBackward {
+  const T* x;
+  const T* weight;
+  const T* dy;
+  const T* dsum;
+  const float* mean;
+  const float* rstd;
+  T* dx;
+  float* dweight;
+  float* dbias;
+};
+void layer_norm_forward(const LayerNormForward<float>& p, const NormRows& n);
+void layer_norm_forward(const LayerNormForward<Bf16>& p, const NormRows& n);
+void layer_norm_backward(const LayerNormBackward<float>& p, const NormRows& n);
+void layer_norm_backward(const LayerNormBackward<Bf16>& p, const NormRows& n);
+
+/// out = f(gate) * up over n elements; up null: f(gate).
+void gated_forward(Activation f, const float* gate, const float* up, float* out, int64_t n);
+void gated_forward(Activation f, const Bf16* gate, const Bf16* up, Bf16* out, int64_t n);
+/// up and dup null: those of f(gate).
+template <class T>
+struct GatedBackward {
+  const T* gate;
+  const T* up;
+  const T* dout;
+  T* dgate;
+  T* dup;
+};
+void gated_backward(Activation f, const GatedBackward<float>& p, int64_t n);
+void gated_backward(Activation f, const GatedBackward<Bf16>& p, int64_t n);
 
 /// Turns the pairs (i, i + half) of each head of one row; cos and sin [half]. sign -1 turns back.
 void rotate_row(float* row,
@@ -92,11 +131,29 @@ LossResult loss_row(Bf16* logits, const LossRow& row, float* scratch);
 void add_into(float* accumulator, const float* x, int64_t n);
 void add_into(float* accumulator, const Bf16* x, int64_t n);
 
+/// One row of attention scores to probabilities. scores [count]: products of query and keys; those
+/// outside of [first, first + seen) become 0. With soft_cap > 0, score = cap * tanh(score / cap).
+struct ScoreRow {
+  int64_t count;
+  int64_t first;
+  int64_t seen;  ///< 1 or more
+  float scale;
+  float soft_cap;  ///< 0: none
+};
+/// The row becomes softmax(score); returns log(sum of e^score).
+float score_softmax(float* scores, const ScoreRow& row);
+/// The row becomes the gradient with respect to the products, given log_sum of score_softmax, dp
+/// (gradient of the probabilities, [count]) and delta (sum of p * dp). p [count] receives the
+/// probabilities.
+void score_gradient(
+    float* scores, const ScoreRow& row, float log_sum, const float* dp, float delta, float* p);
+
 /// One query head against `length` cached rows: part of a softmax over several pages, merged by the
 /// caller's order.
 struct DecodeState {
-  float max;  ///< -infinity at the start
-  float sum;  ///< 0 at the start
+  float max;           ///< -infinity at the start
+  float sum;           ///< 0 at the start
+  float soft_cap = 0;  ///< of the scores; 0: none
 };
 /// q [d] (fp32, already scaled), keys and values [length] rows of stride `stride`; out [d]
 /// accumulates unnormalised. scratch: `length` floats.

@@ -30,6 +30,15 @@ KAMERTON_INLINE void decode_of(const float* q,
   float top = state.max;
   for (int64_t t = 0; t < length; ++t) {
     scratch[t] = dot_of(q, keys + t * stride, d);
+  }
+  if (state.soft_cap > 0) {
+    const float inverse = 1.0f / state.soft_cap;
+#pragma omp simd
+    for (int64_t t = 0; t < length; ++t) {
+      scratch[t] = state.soft_cap * tanh_of(scratch[t] * inverse);
+    }
+  }
+  for (int64_t t = 0; t < length; ++t) {
     top = scratch[t] > top ? scratch[t] : top;
   }
   const float rescale = state.sum > 0 ? exp_of(state.max - top) : 0.0f;

@@ -5,30 +5,6 @@ namespace kamerton::tensor::simd {
 namespace {
 
 template <class T>
-KAMERTON_INLINE void swiglu_forward_of(const T* gate, const T* up, T* out, int64_t n) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) {
-    const float g = load(gate, i);
-    store(out, i, g / (1.0f + exp_of(-g)) * load(up, i));
-  }
-}
-
-/// With s = sigmoid(g): d silu / dg = s (1 + g (1 - s)).
-template <class T>
-KAMERTON_INLINE void swiglu_backward_of(
-    const T* gate, const T* up, const T* dout, T* dgate, T* dup, int64_t n) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) {
-    const float g = load(gate, i);
-    const float d = load(dout, i);
-    const float u = load(up, i);
-    const float s = 1.0f / (1.0f + exp_of(-g));
-    store(dgate, i, d * u * s * (1.0f + g * (1.0f - s)));
-    store(dup, i, d * g * s);
-  }
-}
-
-template <class T>
 KAMERTON_INLINE void rotate_of(T* row,
                                int64_t heads,
                                int64_t head_dim,
@@ -52,20 +28,6 @@ KAMERTON_INLINE void rotate_of(T* row,
 
 }  // namespace
 
-KAMERTON_CLONES void swiglu_forward(const float* gate, const float* up, float* out, int64_t n) {
-  swiglu_forward_of(gate, up, out, n);
-}
-KAMERTON_CLONES void swiglu_forward(const Bf16* gate, const Bf16* up, Bf16* out, int64_t n) {
-  swiglu_forward_of(gate, up, out, n);
-}
-KAMERTON_CLONES void swiglu_backward(
-    const float* gate, const float* up, const float* dout, float* dgate, float* dup, int64_t n) {
-  swiglu_backward_of(gate, up, dout, dgate, dup, n);
-}
-KAMERTON_CLONES void swiglu_backward(
-    const Bf16* gate, const Bf16* up, const Bf16* dout, Bf16* dgate, Bf16* dup, int64_t n) {
-  swiglu_backward_of(gate, up, dout, dgate, dup, n);
-}
 KAMERTON_CLONES void rotate_row(float* row,
                                 int64_t heads,
                                 int64_t head_dim,

@@ -53,4 +53,37 @@ KAMERTON_INLINE float exp_of(float x) {
   return y * std::bit_cast<float>(exponent);
 }
 
+/// tanh to 2e-7 relative (Cephes' tanhf): a polynomial near 0, 1 - 2 / (e^2x + 1) elsewhere.
+KAMERTON_INLINE float tanh_of(float x) {
+  const float z = x * x;
+  float p = -5.70498872745e-3f;
+  p = p * z + 2.06390887954e-2f;
+  p = p * z - 5.37397155531e-2f;
+  p = p * z + 1.33314422036e-1f;
+  p = p * z - 3.33332819422e-1f;
+  const float small = p * z * x + x;
+  const float large = 1.0f - 2.0f / (exp_of(2.0f * x) + 1.0f);
+  return z < 0.390625f ? small : large;
+}
+
+/// erf to 2e-7 absolute: a quotient of polynomials on [-4, 4] (Eigen's generic_fast_erf).
+KAMERTON_INLINE float erf_of(float x) {
+  float c = x < -4.0f ? -4.0f : x;
+  c = c > 4.0f ? 4.0f : c;
+  const float z = c * c;
+  float p = -2.72614225801306e-10f;
+  p = p * z + 2.77068142495902e-08f;
+  p = p * z - 2.10102402082508e-06f;
+  p = p * z - 5.69250639462346e-05f;
+  p = p * z - 7.34990630326855e-04f;
+  p = p * z - 2.95459980854025e-03f;
+  p = p * z - 1.60960333262415e-02f;
+  float q = -1.45660718464996e-05f;
+  q = q * z - 2.13374055278905e-04f;
+  q = q * z - 1.68282697438203e-03f;
+  q = q * z - 7.37332916720468e-03f;
+  q = q * z - 1.42647390514189e-02f;
+  return c * p / q;
+}
+
 }  // namespace kamerton::tensor::simd

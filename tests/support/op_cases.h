@@ -30,7 +30,20 @@ struct Ops {
   std::function<std::tuple<at::Tensor, at::Tensor>(
       const at::Tensor&, const at::Tensor&, const tensor::ParameterPtr&, double, bool)>
       add_rms_norm = tensor::add_rms_norm;
-  std::function<at::Tensor(const at::Tensor&, const at::Tensor&)> swiglu = tensor::swiglu;
+  std::function<at::Tensor(
+      const at::Tensor&, const tensor::ParameterPtr&, const tensor::ParameterPtr&, double)>
+      layer_norm = tensor::layer_norm;
+  std::function<std::tuple<at::Tensor, at::Tensor>(const at::Tensor&,
+                                                   const at::Tensor&,
+                                                   const tensor::ParameterPtr&,
+                                                   const tensor::ParameterPtr&,
+                                                   double)>
+      add_layer_norm = tensor::add_layer_norm;
+  std::function<at::Tensor(tensor::Activation, const at::Tensor&, const at::Tensor&)> gated =
+      [](tensor::Activation f, const at::Tensor& gate, const at::Tensor& up) {
+        return tensor::gated(f, gate, up);
+      };
+  std::function<at::Tensor(tensor::Activation, const at::Tensor&)> activate = tensor::activate;
   std::function<at::Tensor(const at::Tensor&,
                            const at::Tensor&,
                            const at::Tensor&,
@@ -176,17 +189,50 @@ inline std::vector<OpCase> norm_cases() {
   return cases;
 }
 
-inline std::vector<OpCase> product_cases() {
-  return {{"swiglu",
+inline std::vector<OpCase> layer_norm_cases() {
+  return {{"layer_norm",
            [](const Ops& ops, Inputs& in) {
-             const at::Tensor gate = in.leaf({33, 40});
-             return in.results({ops.swiglu(gate, in.leaf({33, 40}))});
+             const at::Tensor x = in.leaf({37, 48});
+             const tensor::ParameterPtr weight = in.parameter({48});
+             return in.results({ops.layer_norm(x, weight, in.parameter({48}), 1e-5)});
            }},
-          {"linear",
+          {"add_layer_norm without bias", [](const Ops& ops, Inputs& in) {
+             const at::Tensor x = in.leaf({37, 48});
+             const at::Tensor delta = in.leaf({37, 48});
+             const auto [sum, y] = ops.add_layer_norm(x, delta, in.parameter({48}), nullptr, 1e-5);
+             return in.results({sum, y});
+           }}};
+}
+
+inline std::vector<OpCase> activation_cases() {
+  using tensor::Activation;
+  std::vector<OpCase> cases;
+  for (const auto& [name, f] : {std::pair("silu", Activation::Silu),
+                                std::pair("gelu tanh", Activation::GeluTanh),
+                                std::pair("gelu", Activation::Gelu)}) {
+    cases.push_back({std::string("gated ") + name, [f = f](const Ops& ops, Inputs& in) {
+                       const at::Tensor gate = in.leaf({33, 40});
+                       return in.results({ops.gated(f, gate, in.leaf({33, 40}))});
+                     }});
+    cases.push_back({std::string("activate ") + name, [f = f](const Ops& ops, Inputs& in) {
+                       return in.results({ops.activate(f, in.leaf({33, 40}))});
+                     }});
+  }
+  return cases;
+}
+
+inline std::vector<OpCase> product_cases() {
+  return {{"linear",
            [](const Ops&, Inputs& in) {
              const at::Tensor x = in.leaf({33, 40});
              const tensor::ParameterPtr weight = in.parameter({24, 40}, 0.2);
              return in.results({tensor::linear(x, weight, in.parameter({24}))});
+           }},
+          {"linear transposed",
+           [](const Ops&, Inputs& in) {
+             const at::Tensor x = in.leaf({33, 40});
+             const tensor::ParameterPtr weight = in.parameter({40, 24}, 0.2);
+             return in.results({tensor::linear(x, weight, in.parameter({24}), true)});
            }},
           {"embedding",
            [](const Ops&, Inputs& in) {
@@ -200,7 +246,7 @@ inline std::vector<OpCase> product_cases() {
              return in.with_gradients({x});
            }},
           {"attend_cached", [](const Ops& ops, Inputs& in) {
-             const tensor::AttentionShape shape{4, 2, 16, 0.25, 0};
+             const tensor::AttentionShape shape{4, 2, 16, 0.25, 0, 2.0};
              const std::vector<at::Tensor> first = {in.plain({2, 8, 32}), in.plain({2, 8, 32})};
              const std::vector<at::Tensor> second = {in.plain({2, 8, 32})};
              const at::Tensor q = in.plain({2, 64});
@@ -210,13 +256,15 @@ inline std::vector<OpCase> product_cases() {
 
 inline std::vector<OpCase> op_cases() {
   std::vector<OpCase> cases = norm_cases();
-  for (OpCase& more : product_cases()) {
-    cases.push_back(std::move(more));
+  for (const auto& group : {layer_norm_cases(), activation_cases(), product_cases()}) {
+    cases.insert(cases.end(), group.begin(), group.end());
   }
   const Offsets mixed = {0, 12, 24, 24, 31, 60};
   cases.push_back(attend_case("documents", {4, 4, 16, 0.25, 0}, mixed));
   cases.push_back(attend_case("shared keys", {4, 2, 16, 0.25, 0}, mixed));
   cases.push_back(attend_case("window", {4, 2, 16, 0.25, 5}, mixed));
+  cases.push_back(attend_case("capped", {4, 2, 16, 0.25, 0, 1.5}, mixed));
+  cases.push_back(attend_case("capped window", {4, 2, 16, 0.25, 5, 1.5}, mixed));
   cases.push_back(attend_case("one document", {4, 1, 16, 0.25, 0}, {0, 64}));
   tensor::TokenLossOptions plain;
   plain.scale = 0.125;

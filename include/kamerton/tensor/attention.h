@@ -27,8 +27,9 @@ struct AttentionShape {
   int64_t heads = 0;
   int64_t kv_heads = 0;  ///< divides heads
   int64_t head_dim = 0;
-  double scale = 0;    ///< of the scores; commonly 1 / sqrt(head_dim)
-  int64_t window = 0;  ///< a token sees itself and window - 1 before it; 0: all before it
+  double scale = 0;     ///< of the scores; commonly 1 / sqrt(head_dim)
+  int64_t window = 0;   ///< a token sees itself and window - 1 before it; 0: all before it
+  double soft_cap = 0;  ///< scores = cap * tanh(scores / cap), after the scale (Gemma 2); 0: none
 };
 
 /// q [N, heads * head_dim], k and v [N, kv_heads * head_dim] -> [N, heads * head_dim]. Document d

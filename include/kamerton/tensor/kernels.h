@@ -6,6 +6,7 @@
 
 #include <tuple>
 
+#include "kamerton/tensor/activation.h"
 #include "kamerton/tensor/param_unit.h"
 
 namespace kamerton::tensor {
@@ -24,10 +25,33 @@ std::tuple<at::Tensor, at::Tensor> add_rms_norm(const at::Tensor& x,
                                                 double eps,
                                                 bool plus_one = false);
 
+/// (x - mean) / sqrt(variance + eps) * weight + bias over the last dimension (Ba et al. 2016);
+/// weight [D], bias [D] or null. x [..., D]; saves x and two floats a row.
+at::Tensor layer_norm(const at::Tensor& x,
+                      const ParameterPtr& weight,
+                      const ParameterPtr& bias,
+                      double eps);
+
+/// sum = x + delta; returns (sum, layer_norm(sum)).
+std::tuple<at::Tensor, at::Tensor> add_layer_norm(const at::Tensor& x,
+                                                  const at::Tensor& delta,
+                                                  const ParameterPtr& weight,
+                                                  const ParameterPtr& bias,
+                                                  double eps);
+
 /// False when a value is NaN or infinite. fp32 or bf16, contiguous, CPU (others through ATen).
 bool all_finite(const at::Tensor& x);
 
-/// silu(gate) * up, element-wise; gate and up [N, F] of unit last stride.
-at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
+/// activation(gate) * up, element-wise; gate and up [N, F] (Shazeer 2020).
+at::Tensor gated(Activation activation, const at::Tensor& gate, const at::Tensor& up);
+/// The same where one product made both: gate_up [N, 2 F], gate first -> [N, F].
+at::Tensor gated(Activation activation, const at::Tensor& gate_up);
+/// activation(x), element-wise.
+at::Tensor activate(Activation activation, const at::Tensor& x);
+
+/// silu(gate) * up.
+inline at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
+  return gated(Activation::Silu, gate, up);
+}
 
 }  // namespace kamerton::tensor

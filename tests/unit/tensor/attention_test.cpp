@@ -53,7 +53,10 @@ at::Tensor naive_attention(const at::Tensor& q,
   const int64_t group = shape.heads / shape.kv_heads;
   const at::Tensor keys = heads(k, shape.kv_heads).repeat_interleave(group, 0);
   const at::Tensor values = heads(v, shape.kv_heads).repeat_interleave(group, 0);
-  const at::Tensor scores = at::matmul(heads(q, shape.heads), keys.transpose(1, 2)) * shape.scale;
+  at::Tensor scores = at::matmul(heads(q, shape.heads), keys.transpose(1, 2)) * shape.scale;
+  if (shape.soft_cap > 0) {
+    scores = at::tanh(scores / shape.soft_cap) * shape.soft_cap;
+  }
   const at::Tensor p = at::softmax(scores.masked_fill(allowed.logical_not(), -INFINITY), -1);
   return at::matmul(p, values).transpose(0, 1).reshape({rows, -1});
 }
@@ -97,8 +100,9 @@ TEST_P(Attention, EqualsWholeScoreMatricesInDoublePrecision) {
   EXPECT_LT(largest_difference(v.grad(), v64.grad()), 2e-5);
 }
 
-AttentionShape shape_of(int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t window = 0) {
-  return {heads, kv_heads, head_dim, 1.0 / std::sqrt(static_cast<double>(head_dim)), window};
+AttentionShape shape_of(
+    int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t window = 0, double cap = 0) {
+  return {heads, kv_heads, head_dim, 1.0 / std::sqrt(static_cast<double>(head_dim)), window, cap};
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases,
@@ -108,11 +112,37 @@ INSTANTIATE_TEST_SUITE_P(Cases,
                                          Case{shape_of(6, 2, 12), {0, 20, 40, 60}, 6},
                                          Case{shape_of(3, 1, 12), {0, 33, 45}, 4},
                                          Case{shape_of(4, 2, 8, 5), {0, 3, 40, 60}, 4},
-                                         Case{shape_of(2, 2, 64), {0, 600}, 32}));
+                                         Case{shape_of(2, 2, 64), {0, 600}, 32},
+                                         // By blocks of 128 query rows:
+                                         Case{shape_of(4, 2, 8, 0, 1.5), {0, 1, 40, 300}, 4},
+                                         Case{shape_of(4, 1, 16, 50, 2.0), {0, 129, 400}, 8},
+                                         Case{shape_of(2, 2, 8, 200, 0), {0, 90, 620}, 4},
+                                         Case{shape_of(3, 3, 12, 128, 50.0), {0, 256}, 6}));
+
+TEST(Attention, BlocksGiveTheSameBitsOnAnyNumberOfThreads) {
+  const AttentionShape shape = shape_of(4, 2, 8, 30, 2.0);
+  const auto offsets =
+      std::make_shared<const std::vector<int64_t>>(std::vector<int64_t>{0, 70, 400});
+  std::vector<std::vector<at::Tensor>> results;
+  for (const int threads : {1, 3}) {
+    at::set_num_threads(threads);
+    const at::Tensor q = random_tensor({400, 32}, 1).requires_grad_(true);
+    const at::Tensor k = random_tensor({400, 16}, 2).requires_grad_(true);
+    const at::Tensor v = random_tensor({400, 16}, 3).requires_grad_(true);
+    const at::Tensor out = attend(q * 1.0, k * 1.0, v, {}, shape, offsets);
+    test::backward(out, random_tensor({400, 32}, 4));
+    results.push_back({out.detach(), q.grad(), k.grad(), v.grad()});
+  }
+  at::set_num_threads(1);
+  for (size_t i = 0; i < results[0].size(); ++i) {
+    EXPECT_TRUE(at::equal(results[0][i], results[1][i])) << i;
+  }
+}
 
 TEST(AttendCached, EqualsTheLastRowOfWholeAttention) {
-  for (const int64_t window : {0, 9}) {
-    const AttentionShape shape = shape_of(4, 2, 8, window);
+  for (const auto& [window, cap] :
+       {std::pair<int64_t, double>{0, 0}, {9, 0}, {0, 1.5}, {9, 30.0}}) {
+    const AttentionShape shape = shape_of(4, 2, 8, window, cap);
     const int64_t length = 37;
     const at::Tensor q = random_tensor({length, 32}, 1);
     const at::Tensor k = random_tensor({length, 16}, 2);

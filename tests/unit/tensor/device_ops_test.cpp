@@ -12,7 +12,10 @@ test::Ops device_ops() {
   test::Ops ops;
   ops.rms_norm = device::rms_norm;
   ops.add_rms_norm = device::add_rms_norm;
-  ops.swiglu = device::swiglu;
+  ops.layer_norm = device::layer_norm;
+  ops.add_layer_norm = device::add_layer_norm;
+  ops.gated = device::gated;
+  ops.activate = device::activate;
   ops.attend = device::attend;
   ops.attend_cached = device::attend_cached;
   return ops;
