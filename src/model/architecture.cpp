@@ -53,36 +53,65 @@ c10::ScalarType read_dtype(const ConfigReader& reader) {
   reader.refuse("dtype", "not a type of weights that we read", name, "float32, bfloat16, float16");
 }
 
-void read_shape(const ConfigReader& reader, DecoderConfig& c) {
+void read_shape(const ConfigReader& reader, const ConfigKeys& keys, DecoderConfig& c) {
   constexpr int64_t kWide = int64_t{1} << 24;
-  c.vocab_size = reader.size({"vocab_size"}, c.vocab_size, int64_t{1} << 31);
-  c.hidden_size = reader.size({"hidden_size"}, c.hidden_size, kWide);
-  c.intermediate_size = reader.size({"intermediate_size"}, c.intermediate_size, kWide);
-  c.layers = reader.size({"num_hidden_layers"}, c.layers, 1 << 16);
-  c.heads = reader.size({"num_attention_heads"}, c.heads, 1 << 16);
-  const int64_t kv_default = c.kv_heads > 0 ? c.kv_heads : c.heads;
-  c.kv_heads = reader.size({"num_key_value_heads"}, kv_default, 1 << 16);
-  const int64_t head_default = c.head_dim > 0 ? c.head_dim : c.hidden_size / c.heads;
-  c.head_dim = reader.size({"head_dim"}, head_default, 1 << 16);
-  c.max_positions = reader.size({"max_position_embeddings"}, c.max_positions, int64_t{1} << 40);
-  c.norm_eps = reader.positive({"rms_norm_eps"}, 1e-6);
+  const auto size = [&](std::string_view key, int64_t fallback, int64_t limit) {
+    return key.empty() ? fallback : reader.size({key}, fallback, limit);
+  };
+  c.vocab_size = size("vocab_size", c.vocab_size, int64_t{1} << 31);
+  c.hidden_size = size(keys.hidden, c.hidden_size, kWide);
+  c.intermediate_size = size(keys.intermediate, c.intermediate_size, kWide);
+  c.layers = size(keys.layers, c.layers, 1 << 16);
+  c.heads = size(keys.heads, c.heads, 1 << 16);
+  c.kv_heads = size(keys.kv_heads, c.kv_heads > 0 ? c.kv_heads : c.heads, 1 << 16);
+  const bool derived = c.head_dim == 0;
+  c.head_dim = size(keys.head_dim, derived ? c.hidden_size / c.heads : c.head_dim, 1 << 16);
+  const bool given = !keys.head_dim.empty() && reader.find({keys.head_dim}) != nullptr;
+  if (derived && !given && c.hidden_size % c.heads != 0) {
+    reader.refuse(keys.heads,
+                  fmt::format("does not divide {}", keys.hidden),
+                  fmt::format("{} heads of {}", c.heads, c.hidden_size),
+                  "a divisor");
+  }
+  c.max_positions = size(keys.positions, c.max_positions, int64_t{1} << 40);
+  c.norm_eps = reader.positive({keys.norm_eps}, c.norm_eps);
   c.initializer_range = reader.number({"initializer_range"}, 0.02);
 }
 
-void check_shape(const ConfigReader& reader, const DecoderConfig& c) {
+/// Names as in transformers' activations.py.
+void read_activation(const ConfigReader& reader, const ConfigKeys& keys, DecoderConfig& c) {
+  using tensor::Activation;
+  static constexpr std::pair<std::string_view, Activation> kNames[] = {
+      {"silu", Activation::Silu},
+      {"swish", Activation::Silu},
+      {"gelu", Activation::Gelu},
+      {"gelu_python", Activation::Gelu},
+      {"gelu_new", Activation::GeluTanh},
+      {"gelu_fast", Activation::GeluTanh},
+      {"gelu_pytorch_tanh", Activation::GeluTanh},
+      {"gelu_python_tanh", Activation::GeluTanh}};
+  c.activation_name = reader.text({keys.activation}, c.activation_name);
+  std::string known;
+  for (const auto& [name, activation] : kNames) {
+    if (c.activation_name == name) {
+      c.activation = activation;
+      return;
+    }
+    known += (known.empty() ? "" : ", ") + std::string(name);
+  }
+  reader.refuse(keys.activation, "activation not supported", c.activation_name, known);
+}
+
+void check_shape(const ConfigReader& reader, const ConfigKeys& keys, const DecoderConfig& c) {
   if (c.heads % c.kv_heads != 0) {
-    reader.refuse("num_key_value_heads",
-                  "does not divide num_attention_heads",
+    reader.refuse(keys.kv_heads,
+                  fmt::format("does not divide {}", keys.heads),
                   fmt::format("{} of {}", c.kv_heads, c.heads),
                   "a divisor");
   }
-  if (c.head_dim < 2 || c.head_dim % 2 != 0) {
+  if (c.rotary && (c.head_dim < 2 || c.head_dim % 2 != 0)) {
     reader.refuse(
         "head_dim", "rotary embeddings turn pairs", std::to_string(c.head_dim), "an even number");
-  }
-  const std::string act = reader.text({"hidden_act", "hidden_activation"}, "silu");
-  if (act != "silu" && act != "swish") {
-    reader.refuse("hidden_act", "activation not supported in this family", act, "silu");
   }
   if (reader.find({"quantization_config"}) != nullptr) {
     reader.refuse("quantization_config",
@@ -103,16 +132,6 @@ void read_ids(const ConfigReader& reader, DecoderConfig& c) {
 }
 
 }  // namespace
-
-int64_t DecoderConfig::parameter_count() const {
-  const int64_t attention = hidden_size * (2 * query_size() + 2 * kv_size()) +
-                            (qkv_bias ? query_size() + 2 * kv_size() : 0) +
-                            (output_bias ? hidden_size : 0) + (qk_norm ? 2 * head_dim : 0);
-  const int64_t mlp =
-      3 * hidden_size * intermediate_size + (mlp_bias ? 2 * intermediate_size + hidden_size : 0);
-  const int64_t tables = vocab_size * hidden_size * (tied_head ? 1 : 2);
-  return tables + layers * (attention + mlp + 2 * hidden_size) + hidden_size;
-}
 
 std::vector<std::string> known_architectures() {
   std::vector<std::string> names;
@@ -137,13 +156,15 @@ DecoderConfig parse_config(std::string_view json_text, const std::string& origin
   config.architecture = family.architecture;
   config.model_type = family.model_type;
   family.defaults(config);
-  read_shape(reader, config);
-  config.tied_head = reader.flag("tie_word_embeddings", false);
+  read_shape(reader, family.keys, config);
+  read_activation(reader, family.keys, config);
+  config.tied_head = reader.flag("tie_word_embeddings", config.tied_head);
   config.stored_dtype = read_dtype(reader);
   read_ids(reader, config);
   config.windows.assign(static_cast<size_t>(config.layers), 0);
+  config.sliding.assign(static_cast<size_t>(config.layers), false);
   family.read(reader, config);
-  check_shape(reader, config);
+  check_shape(reader, family.keys, config);
   read_rope(reader, config);
   config.source_json = object.dump();
   return config;

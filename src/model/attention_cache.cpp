@@ -77,8 +77,10 @@ at::Tensor AttentionCache::attend(int64_t layer,
                                   const std::shared_ptr<const std::vector<int64_t>>& offsets) {
   at::Tensor turned_q = q.contiguous();
   at::Tensor turned_k = k.contiguous();
-  tensor::rotate(turned_q, rotary, shape.head_dim);
-  tensor::rotate(turned_k, rotary, shape.head_dim);
+  if (rotary.cos_NR.defined()) {
+    tensor::rotate(turned_q, rotary, shape.head_dim);
+    tensor::rotate(turned_k, rotary, shape.head_dim);
+  }
   bool all_new = true;
   for (size_t d = 0; d < active_.size(); ++d) {
     Slot& slot = slots_[static_cast<size_t>(active_[d])];

@@ -2,15 +2,15 @@
 // One transformer block: its parameters by Hugging Face name, and its computation.
 #pragma once
 
-#include <functional>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "kamerton/model/decoder.h"
 
+#include "attention.h"
 #include "block_context.h"
 #include "feed_forward.h"
+#include "norm.h"
 
 namespace kamerton::model {
 
@@ -19,23 +19,28 @@ class Block {
   /// Declares the parameters of layer `index` into `unit`.
   Block(const DecoderConfig& config, int64_t index, tensor::ParamUnit& unit);
 
-  /// x [N, D] -> [N, D]; after `final_norm` when that is not null (the last block).
+  /// x [N, D] -> [N, D]; after `final_norm` when there is one (the last block).
   at::Tensor forward(const at::Tensor& x_ND,
                      const BlockContext& context,
-                     const tensor::ParameterPtr& final_norm) const;
+                     const Norm& final_norm) const;
 
   /// In order of use.
   std::vector<Linear*> linears();
 
  private:
-  at::Tensor attention(const at::Tensor& normed_ND, const BlockContext& context) const;
+  at::Tensor attended(const at::Tensor& x_ND, const BlockContext& context) const;
+  at::Tensor fed_forward(const at::Tensor& normed_ND, const BlockContext& context) const;
 
-  int64_t index_;
-  double eps_;
-  tensor::AttentionShape shape_;
-  tensor::ParameterPtr input_norm_, post_norm_, q_norm_, k_norm_;
-  Linear q_, k_, v_, o_;
+  bool parallel_;
+  double residual_scale_;
+  // In the order of declaration: input norm, attention, the other norms, feed-forward part.
+  Norm attention_norm_;
+  Attention attention_;
+  Norm attention_out_norm_, feed_forward_norm_, feed_forward_out_norm_;
   std::unique_ptr<FeedForward> feed_forward_;
 };
+
+/// "model.layers.<index>."
+std::string layer_prefix(const DecoderConfig& config, int64_t index);
 
 }  // namespace kamerton::model

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
 #include "kamerton/tensor/attention.h"
+#include "kamerton/tensor/experts.h"
 
 namespace kamerton::model {
 
@@ -15,8 +17,12 @@ class AttentionCache;
 /// Cheap to copy (kept by checkpointed blocks).
 struct BlockContext {
   tensor::Rotary rotary;
+  tensor::Rotary local_rotary;  ///< of sliding layers, where they have their own
   std::shared_ptr<const std::vector<int64_t>> offsets;
   AttentionCache* cache = nullptr;
+  std::shared_ptr<tensor::RouterTotals> router_totals = nullptr;  ///< null: a model without experts
+  /// Told (layer, logits [N, E]) by every router.
+  std::function<void(int64_t, const at::Tensor&)> router_observer = nullptr;
 };
 
 }  // namespace kamerton::model

@@ -78,6 +78,10 @@ int64_t ConfigReader::size(std::initializer_list<std::string_view> spellings,
   return value->get<int64_t>();
 }
 
+int64_t ConfigReader::size_or_none(std::string_view key, int64_t fallback, int64_t limit) const {
+  return size({key}, object_.contains(key) ? 0 : fallback, limit);
+}
+
 double ConfigReader::number(std::initializer_list<std::string_view> spellings,
                             double fallback) const {
   const core::Json* value = find(spellings);
@@ -97,6 +101,31 @@ double ConfigReader::positive(std::initializer_list<std::string_view> spellings,
     refuse(*spellings.begin(), "must be above zero", fmt::format("{}", value), "a number > 0");
   }
   return value;
+}
+
+double ConfigReader::positive_or_none(std::string_view key, double fallback) const {
+  if (find({key}) == nullptr) {
+    return object_.contains(key) ? 0.0 : fallback;
+  }
+  return positive({key}, fallback);
+}
+
+std::vector<double> ConfigReader::positives(std::string_view key) const {
+  const core::Json* value = core::json_find(object_, key);
+  std::vector<double> result;
+  if (value == nullptr) {
+    return result;
+  }
+  if (!value->is_array()) {
+    refuse(key, "not a list", shown(*value), "a list of numbers");
+  }
+  for (const core::Json& item : *value) {
+    if (!item.is_number() || !std::isfinite(item.get<double>()) || item.get<double>() <= 0) {
+      refuse(key, "not a number above zero", shown(item), "a list of numbers > 0");
+    }
+    result.push_back(item.get<double>());
+  }
+  return result;
 }
 
 bool ConfigReader::flag(std::string_view key, bool fallback) const {

@@ -26,9 +26,15 @@ class ConfigReader {
   int64_t size(std::initializer_list<std::string_view> spellings,
                int64_t fallback,
                int64_t limit) const;
+  /// As size; 0 when the key is null, `fallback` when it is missing.
+  int64_t size_or_none(std::string_view key, int64_t fallback, int64_t limit) const;
   double number(std::initializer_list<std::string_view> spellings, double fallback) const;
   /// A finite number > 0.
   double positive(std::initializer_list<std::string_view> spellings, double fallback) const;
+  /// As positive; 0 when the key is null, `fallback` when it is missing.
+  double positive_or_none(std::string_view key, double fallback) const;
+  /// A list of finite numbers > 0; empty when absent.
+  std::vector<double> positives(std::string_view key) const;
   bool flag(std::string_view key, bool fallback) const;
   std::string text(std::initializer_list<std::string_view> spellings,
                    const std::string& fallback) const;

@@ -40,4 +40,9 @@ at::Tensor Linear::operator()(const at::Tensor& x_NI) const {
   return extension == nullptr ? out : extension->apply(*this, x_NI, out);
 }
 
+at::Tensor Linear::on_rows(const at::Tensor& x_RI, const at::Tensor& token_R) const {
+  at::Tensor out = tensor::linear(x_RI, weight, bias, transposed);
+  return extension == nullptr ? out : extension->apply_to_rows(*this, x_RI, out, token_R);
+}
+
 }  // namespace kamerton::model

@@ -10,11 +10,13 @@
 
 #include "kamerton/core/error.h"
 #include "kamerton/model/weights.h"
+#include "kamerton/tensor/experts.h"
 #include "kamerton/tensor/linear.h"
 
 #include "attention_cache.h"
 #include "block.h"
 #include "declare.h"
+#include "norm.h"
 #include "rope.h"
 
 namespace kamerton::model {
@@ -84,13 +86,18 @@ struct Decoder::Impl {
       unit.name = std::move(name);
       return unit;
     };
+    const ModuleNames& names = config.names;
     const std::vector<int64_t> table = {config.vocab_size, config.hidden_size};
-    embedding = declare(add_unit("embed"), "model.embed_tokens.weight", table);
+    embedding = declare(add_unit("embed"), names.embedding + ".weight", table);
+    if (config.learned_positions()) {
+      positions = declare(
+          units.back(), names.positions + ".weight", {config.max_positions, config.hidden_size});
+    }
     for (int64_t i = 0; i < config.layers; ++i) {
       blocks.emplace_back(config, i, add_unit(fmt::format("layers.{}", i)));
     }
-    final_norm = declare(units.back(), "model.norm.weight", {config.hidden_size});
-    head = config.tied_head ? embedding : declare(add_unit("head"), "lm_head.weight", table);
+    final_norm = declare_norm(units.back(), "", names.final_norm, config.hidden_size, config);
+    head = config.tied_head ? embedding : declare(add_unit("head"), names.head + ".weight", table);
   }
 
   const tensor::ParamUnit& head_unit() const {
@@ -100,11 +107,13 @@ struct Decoder::Impl {
     if (wish.chunk_rows == 0) {
       wish.chunk_rows = options.head_chunk_rows;
     }
+    wish.logit_scale *= config.logit_scale;
+    wish.soft_cap = config.logit_cap;
     return wish;
   }
   at::Tensor run_block(size_t i, const at::Tensor& x, const BlockContext& context) {
     const Block* block = &blocks[i];
-    const tensor::ParameterPtr norm = i + 1 == blocks.size() ? final_norm : nullptr;
+    const Norm norm = i + 1 == blocks.size() ? final_norm : Norm{};
     return tensor::run_unit(
         hooks,
         units[i + 1],
@@ -113,6 +122,17 @@ struct Decoder::Impl {
         [block, context, norm](const at::Tensor& in) { return block->forward(in, context, norm); });
   }
   void check_rows(const Rows& rows) const;
+  at::Tensor embed(const at::Tensor& tokens_N, const at::Tensor& positions_N);
+  at::Tensor add_positions(const at::Tensor& x_ND, const at::Tensor& positions_N);
+  BlockContext context_of(const Rows& rows, AttentionCache* cache) const;
+  at::Tensor shaped_logits(const at::Tensor& logits) const;
+  /// New sums for a forward pass that begins.
+  std::shared_ptr<tensor::RouterTotals> count_routers() {
+    router_totals = config.experts.count > 0 ? std::make_shared<tensor::RouterTotals>(
+                                                   config.experts.count, router_strength)
+                                             : nullptr;
+    return router_totals;
+  }
 
   DecoderConfig config;
   ModelOptions options;
@@ -122,11 +142,15 @@ struct Decoder::Impl {
   tensor::UnitHooks* hooks = nullptr;
   std::vector<tensor::ParamUnit> units;
   std::deque<Block> blocks;  // linears are pointed at: they must not move
-  tensor::ParameterPtr embedding, final_norm, head;
+  tensor::ParameterPtr embedding, positions, head;
+  Norm final_norm;
   std::vector<Linear*> linears;
   std::unordered_map<std::string, tensor::ParameterPtr> by_name;
   std::unordered_map<std::string, Linear*> linear_by_name;
   std::function<void(int64_t, const at::Tensor&)> observer;
+  std::function<void(int64_t, const at::Tensor&)> router_observer;
+  double router_strength = 0.0;
+  std::shared_ptr<tensor::RouterTotals> router_totals;  // of the last forward
 };
 
 void Decoder::Impl::check_rows(const Rows& rows) const {
@@ -141,6 +165,70 @@ void Decoder::Impl::check_rows(const Rows& rows) const {
              "{} offsets for {} rows", rows.document_offsets.size(), rows.positions_N.size(0)),
          .allowed = "first 0, last the number of rows"});
   }
+  if (config.learned_positions() && rows.positions_N.numel() > 0) {
+    const auto largest = rows.positions_N.max().item<int64_t>();
+    if (largest >= config.max_positions) {
+      throw core::Error(core::ErrorKind::Data,
+                        {.where = "model.decoder",
+                         .what = "a document is longer than the model has positions for",
+                         .got = fmt::format("{} tokens", largest + 1),
+                         .allowed = fmt::format("at most {}", config.max_positions)});
+    }
+  }
+}
+
+/// One use of the unit "embed"; positions undefined: tokens only.
+at::Tensor Decoder::Impl::embed(const at::Tensor& tokens_N, const at::Tensor& positions_N) {
+  const at::Tensor anchor = at::empty({0}, at::TensorOptions(device).dtype(at::kFloat));
+  const at::Tensor ids_N = tokens_N.to(device);
+  const at::Tensor places_N = positions_N.defined() ? positions_N.to(device) : positions_N;
+  // Rounded to the computing type, as the reference's buffer is.
+  const double scale =
+      dtype == at::kBFloat16
+          ? static_cast<float>(c10::BFloat16(static_cast<float>(config.embedding_scale)))
+          : config.embedding_scale;
+  return tensor::run_unit(
+      hooks, units.front(), anchor, false, [this, ids_N, places_N, scale](const at::Tensor& in) {
+        at::Tensor x = tensor::embedding(ids_N, embedding, in);
+        if (scale != 1.0) {
+          x = x * scale;
+        }
+        return places_N.defined() ? x + tensor::embedding(places_N, positions, in) : x;
+      });
+}
+
+/// For embeddings that come from elsewhere: a use of the unit "embed" of its own.
+at::Tensor Decoder::Impl::add_positions(const at::Tensor& x_ND, const at::Tensor& positions_N) {
+  const at::Tensor places_N = positions_N.to(device);
+  return tensor::run_unit(
+      hooks, units.front(), x_ND, false, [this, places_N](const at::Tensor& in) {
+        return in + tensor::embedding(places_N, positions, in.narrow(0, 0, 0));
+      });
+}
+
+BlockContext Decoder::Impl::context_of(const Rows& rows, AttentionCache* cache) const {
+  BlockContext context;
+  context.offsets = std::make_shared<const std::vector<int64_t>>(rows.document_offsets);
+  context.cache = cache;
+  if (config.rotary) {
+    const at::Tensor places_N = rows.positions_N.to(device);
+    context.rotary = rotary_table(config, config.rope, places_N, *context.offsets);
+    if (config.local_rope) {
+      context.local_rotary = rotary_table(config, *config.local_rope, places_N, *context.offsets);
+    }
+  }
+  return context;
+}
+
+at::Tensor Decoder::Impl::shaped_logits(const at::Tensor& logits) const {
+  at::Tensor z = logits;
+  if (config.logit_scale != 1.0) {
+    z = z * config.logit_scale;
+  }
+  if (config.logit_cap > 0) {
+    z = at::tanh(z / config.logit_cap) * config.logit_cap;
+  }
+  return z;
 }
 
 Rows Rows::from_documents(const std::vector<std::vector<int64_t>>& documents) {
@@ -208,6 +296,24 @@ void Decoder::set_observer(std::function<void(int64_t, const at::Tensor&)> obser
   impl_->observer = std::move(observer);
 }
 
+void Decoder::set_router_observer(std::function<void(int64_t, const at::Tensor&)> observer) {
+  impl_->router_observer = std::move(observer);
+}
+
+void Decoder::set_router_strength(double strength) {
+  impl_->router_strength = strength;
+}
+
+double Decoder::router_loss() const {
+  return impl_->router_totals == nullptr ? 0.0 : impl_->router_totals->loss();
+}
+
+double Decoder::router_coefficient() const {
+  const ExpertsConfig& experts = impl_->config.experts;
+  const double otherwise = experts.output_router_logits ? experts.aux_coefficient : 0.0;
+  return experts.count == 0 ? 0.0 : impl_->options.router_aux_loss_coef.value_or(otherwise);
+}
+
 void Decoder::load_whole() {
   const std::unique_ptr<WeightSource> source = open_weights(impl_->options, *this);
   tensor::place_whole(impl_->units, impl_->dtype, impl_->device);
@@ -219,23 +325,35 @@ void Decoder::load_whole() {
   }
 }
 
+int64_t DecoderConfig::parameter_count() const {
+  ModelOptions options;
+  options.device = "cpu";
+  const Decoder decoder(*this, options);
+  int64_t total = 0;
+  for (const tensor::ParameterPtr& parameter : decoder.parameters()) {
+    total += parameter->numel();
+  }
+  return total;
+}
+
 at::Tensor Decoder::embed(const at::Tensor& tokens_N) {
-  const at::Tensor anchor = at::empty({0}, at::TensorOptions(impl_->device).dtype(at::kFloat));
-  const at::Tensor ids_N = tokens_N.to(impl_->device);
-  return tensor::run_unit(
-      impl_->hooks, impl_->units.front(), anchor, false, [this, ids_N](const at::Tensor& in) {
-        return tensor::embedding(ids_N, impl_->embedding, in);
-      });
+  return impl_->embed(tokens_N, {});
 }
 
 at::Tensor Decoder::forward(const Rows& rows,
                             const at::Tensor& embeddings_ND,
                             AttentionCache* cache) {
   impl_->check_rows(rows);
-  at::Tensor x = embeddings_ND.defined() ? embeddings_ND : embed(rows.tokens_N);
-  const BlockContext context{rotary_table(impl_->config, rows.positions_N.to(impl_->device)),
-                             std::make_shared<const std::vector<int64_t>>(rows.document_offsets),
-                             cache};
+  const bool places = impl_->config.learned_positions();
+  at::Tensor x;
+  if (!embeddings_ND.defined()) {
+    x = impl_->embed(rows.tokens_N, places ? rows.positions_N : at::Tensor());
+  } else {
+    x = places ? impl_->add_positions(embeddings_ND, rows.positions_N) : embeddings_ND;
+  }
+  BlockContext context = impl_->context_of(rows, cache);
+  context.router_totals = impl_->count_routers();
+  context.router_observer = impl_->router_observer;
   if (impl_->observer) {
     impl_->observer(-1, x);
   }
@@ -244,6 +362,9 @@ at::Tensor Decoder::forward(const Rows& rows,
     if (impl_->observer) {
       impl_->observer(static_cast<int64_t>(i), x);
     }
+  }
+  if (impl_->router_totals != nullptr) {
+    impl_->router_totals->close();
   }
   if (cache != nullptr) {
     cache->advance(rows.document_offsets);
@@ -254,7 +375,7 @@ at::Tensor Decoder::forward(const Rows& rows,
 at::Tensor Decoder::logits(const at::Tensor& hidden_MD) {
   return tensor::run_unit(
       impl_->hooks, impl_->head_unit(), hidden_MD, false, [this](const at::Tensor& in) {
-        return tensor::linear(in, impl_->head).to(at::kFloat);
+        return impl_->shaped_logits(tensor::linear(in, impl_->head).to(at::kFloat));
       });
 }
 

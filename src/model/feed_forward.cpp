@@ -1,33 +1,59 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "feed_forward.h"
 
-#include <fmt/format.h>
-
 #include "kamerton/tensor/kernels.h"
 
+#include "block.h"
 #include "declare.h"
+#include "experts.h"
 
 namespace kamerton::model {
 namespace {
 
-/// down(silu(gate(x)) * up(x))
-class Gated final : public FeedForward {
+/// down(act(gate(x)) * up(x)), with gate and up apart or in one module; down(act(up(x))) where the
+/// family has no gate.
+class Dense final : public FeedForward {
  public:
-  Gated(const DecoderConfig& config, const std::string& at, tensor::ParamUnit& unit) {
+  Dense(const DecoderConfig& config, const std::string& at, tensor::ParamUnit& unit)
+      : activation_(config.activation) {
+    const ModuleNames& names = config.names;
     const int64_t d = config.hidden_size;
     const int64_t wide = config.intermediate_size;
-    gate_ = declare_linear(unit, at + "gate_proj", d, wide, config.mlp_bias);
-    up_ = declare_linear(unit, at + "up_proj", d, wide, config.mlp_bias);
-    down_ = declare_linear(unit, at + "down_proj", wide, d, config.mlp_bias);
+    const auto add = [&](const std::string& name, int64_t in, int64_t out) {
+      return std::make_unique<Linear>(
+          declare_linear(unit, at + name, in, out, config.mlp_bias, config.transposed_linear));
+    };
+    if (!names.gate_up.empty()) {
+      gate_up_ = add(names.gate_up, d, 2 * wide);
+    } else {
+      gate_ = names.gate.empty() ? nullptr : add(names.gate, d, wide);
+      up_ = add(names.up, d, wide);
+    }
+    down_ = add(names.down, wide, d);
   }
 
   at::Tensor forward(const at::Tensor& normed_ND, const BlockContext&) const override {
-    return down_(tensor::swiglu(gate_(normed_ND), up_(normed_ND)));
+    if (gate_up_ != nullptr) {
+      return (*down_)(tensor::gated(activation_, (*gate_up_)(normed_ND)));
+    }
+    if (gate_ != nullptr) {
+      return (*down_)(tensor::gated(activation_, (*gate_)(normed_ND), (*up_)(normed_ND)));
+    }
+    return (*down_)(tensor::activate(activation_, (*up_)(normed_ND)));
   }
-  std::vector<Linear*> linears() override { return {&gate_, &up_, &down_}; }
+  std::vector<Linear*> linears() override {
+    std::vector<Linear*> all;
+    for (const auto* linear : {&gate_up_, &gate_, &up_, &down_}) {
+      if (*linear != nullptr) {
+        all.push_back(linear->get());
+      }
+    }
+    return all;
+  }
 
  private:
-  Linear gate_, up_, down_;
+  tensor::Activation activation_;
+  std::unique_ptr<Linear> gate_up_, gate_, up_, down_;
 };
 
 }  // namespace
@@ -35,7 +61,11 @@ class Gated final : public FeedForward {
 std::unique_ptr<FeedForward> make_feed_forward(const DecoderConfig& config,
                                                int64_t index,
                                                tensor::ParamUnit& unit) {
-  return std::make_unique<Gated>(config, fmt::format("model.layers.{}.mlp.", index), unit);
+  const std::string at = layer_prefix(config, index);
+  if (config.experts.in_layer(index)) {
+    return make_experts(config, index, at, unit);
+  }
+  return std::make_unique<Dense>(config, at, unit);
 }
 
 }  // namespace kamerton::model

@@ -10,6 +10,7 @@
 #include "kamerton/core/error.h"
 
 #include "attention_cache.h"
+#include "rope.h"
 #include "sampler.h"
 
 namespace kamerton::model {
@@ -110,7 +111,35 @@ class Generation {
     }
   }
 
+  /// Sequences whose next token changes the rotary frequencies of all their tokens are computed
+  /// again from the start, as the reference does; they then hold a next token as the others do.
+  void restart_changed() {
+    const int64_t change = length_of_change(decoder_.config());
+    std::vector<Sequence> changed;
+    std::vector<std::vector<int64_t>> documents;
+    std::vector<Sequence> others;
+    for (Sequence& sequence : running_) {
+      if (change > 0 && cache_.length(sequence.slot) == change) {
+        cache_.remove_sequence(sequence.slot);
+        sequence.slot = cache_.add_sequence();
+        documents.push_back(sequence.seen);
+        changed.push_back(std::move(sequence));
+      } else {
+        others.push_back(std::move(sequence));
+      }
+    }
+    running_ = std::move(others);
+    if (!changed.empty()) {
+      step(Rows::from_documents(documents), changed);
+      keep_unfinished(std::move(changed));
+    }
+  }
+
   void decode() {
+    restart_changed();
+    if (running_.empty()) {
+      return;
+    }
     std::vector<int64_t> tokens;
     std::vector<int64_t> positions;
     Rows rows;

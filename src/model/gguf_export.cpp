@@ -196,8 +196,8 @@ class Export {
     DecoderConfig plain = config();
     plain.rope.type = "default";
     const int64_t length = config().max_positions;
-    return inverse_frequencies(plain, length, ignored)
-        .div(inverse_frequencies(config(), length, ignored))
+    return inverse_frequencies(plain, plain.rope, length, ignored)
+        .div(inverse_frequencies(config(), config().rope, length, ignored))
         .to(at::kFloat)
         .contiguous();
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kamerton/model/weights.h"
 
-#include <cstring>
+#include <span>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -12,6 +12,7 @@
 
 #include "kamerton/core/error.h"
 #include "kamerton/core/random.h"
+#include "kamerton/storage/pickled_tensors.h"
 #include "kamerton/storage/safetensors.h"
 #include "kamerton/tensor/kernels.h"
 
@@ -39,21 +40,17 @@ at::ScalarType scalar_type(const storage::TensorEntry& entry) {
   }
 }
 
-/// Elements of a file as a tensor; copied first when the file does not align them.
-at::Tensor elements(const std::byte* bytes, int64_t count, at::ScalarType type) {
-  const size_t width = c10::elementSize(type);
-  if (reinterpret_cast<uintptr_t>(bytes) % width == 0) {
-    return at::from_blob(const_cast<std::byte*>(bytes), {count}, type);
-  }
-  at::Tensor copy = at::empty({count}, type);
-  std::memcpy(copy.mutable_data_ptr(), bytes, static_cast<size_t>(count) * width);
-  return copy;
+std::span<std::byte> bytes_of(at::Tensor& tensor) {
+  return {static_cast<std::byte*>(tensor.mutable_data_ptr()), static_cast<size_t>(tensor.nbytes())};
 }
 
+/// Model: storage::SafetensorsModel or storage::PickledModel. Bytes are copied, not mapped: a file
+/// that is cut short meanwhile must be an error, not a signal.
+template <class Model>
 class FileSource final : public WeightSource {
  public:
   FileSource(const std::string& path, const Decoder& decoder)
-      : model_(storage::SafetensorsModel::open(path)), path_(path) {
+      : model_(Model::open(path)), path_(path) {
     match(decoder);
   }
 
@@ -62,11 +59,18 @@ class FileSource final : public WeightSource {
     const storage::TensorEntry& entry = model_.entry(name);
     const at::ScalarType type = scalar_type(entry);
     const auto width = static_cast<int64_t>(c10::elementSize(type));
-    const std::byte* bytes = model_.bytes(name).data() + offset * width;
+    at::Tensor buffer;  // where the file's type or the memory is another
     for (int64_t done = 0; done < out.numel(); done += kPiece) {
       const int64_t n = std::min(kPiece, out.numel() - done);
+      const auto at = static_cast<uint64_t>((offset + done) * width);
       at::Tensor piece = out.narrow(0, done, n);
-      piece.copy_(elements(bytes + done * width, n, type));
+      if (out.is_cpu() && out.is_contiguous() && out.scalar_type() == type) {
+        model_.read(name, at, bytes_of(piece));
+      } else {
+        buffer = buffer.defined() && buffer.numel() == n ? buffer : at::empty({n}, type);
+        model_.read(name, at, bytes_of(buffer));
+        piece.copy_(buffer);
+      }
       if (!tensor::all_finite(piece)) {
         refuse_values(parameter, offset + done, piece);
       }
@@ -74,8 +78,10 @@ class FileSource final : public WeightSource {
   }
 
  private:
-  /// Finds each parameter's tensor, with or without the prefix that bare base models lack.
+  /// Finds each parameter's tensor, with or without the prefix that bare base models lack, the head
+  /// also under transformers' own name for it.
   void match(const Decoder& decoder) {
+    const ModuleNames& names = decoder.config().names;
     std::vector<std::string> missing;
     std::unordered_set<std::string> used;
     for (const tensor::ParameterPtr& parameter : decoder.parameters()) {
@@ -83,8 +89,12 @@ class FileSource final : public WeightSource {
         continue;
       }
       std::string name = parameter->name;
-      if (!model_.contains(name) && name.rfind("model.", 0) == 0) {
-        name = name.substr(6);
+      if (!model_.contains(name)) {
+        if (name.rfind(names.prefix, 0) == 0) {
+          name = name.substr(names.prefix.size());
+        } else if (name == names.head + ".weight") {
+          name = "lm_head.weight";
+        }
       }
       if (!model_.contains(name)) {
         missing.push_back(parameter->name);
@@ -97,7 +107,7 @@ class FileSource final : public WeightSource {
     if (!missing.empty()) {
       complain("the checkpoint lacks tensors that config.json asks for", missing);
     }
-    check_extra(used, decoder.config().tied_head);
+    check_extra(used, decoder.config());
   }
 
   static void check_shape(const tensor::Parameter& parameter, const storage::TensorEntry& entry) {
@@ -112,14 +122,23 @@ class FileSource final : public WeightSource {
     scalar_type(entry);
   }
 
-  void check_extra(const std::unordered_set<std::string>& used, bool tied) const {
+  /// Buffers that older versions saved (masks, rotary tables), and the second name of a tied head.
+  static bool is_known_extra(const std::string& name, const DecoderConfig& config) {
+    for (const char* end :
+         {".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"}) {
+      if (name.ends_with(end)) {
+        return true;
+      }
+    }
+    return name.find("rotary_emb.") != std::string::npos ||
+           (config.tied_head &&
+            (name == config.names.head + ".weight" || name == "lm_head.weight"));
+  }
+
+  void check_extra(const std::unordered_set<std::string>& used, const DecoderConfig& config) const {
     std::vector<std::string> extra;
     for (const std::string& name : model_.names()) {
-      // Buffers that older versions saved, and the second name of a tied head.
-      const bool buffer = name.find("rotary_emb.") != std::string::npos ||
-                          name.find("attn.masked_bias") != std::string::npos ||
-                          (tied && name == "lm_head.weight");
-      if (!buffer && used.count(name) == 0) {
+      if (used.count(name) == 0 && !is_known_extra(name, config)) {
         extra.push_back(name);
       }
     }
@@ -157,23 +176,25 @@ class FileSource final : public WeightSource {
                        .hint = "another copy of the checkpoint"});
   }
 
-  storage::SafetensorsModel model_;
+  Model model_;
   std::string path_;
   std::unordered_map<std::string, std::string> names_;
 };
 
-/// Normal(0, initializer_range) for matrices, ones for norms, zeros for biases; a pure function of
-/// the element.
+/// Normal(0, initializer_range) for matrices, ones for norms (zeros where they multiply by 1 + w),
+/// zeros for biases; a pure function of the element.
 class RandomSource final : public WeightSource {
  public:
-  RandomSource(const ModelOptions& options, double range)
-      : seed_(static_cast<uint64_t>(options.init_seed)), range_(range) {}
+  RandomSource(const ModelOptions& options, const DecoderConfig& config)
+      : seed_(static_cast<uint64_t>(options.init_seed)),
+        range_(config.initializer_range),
+        norm_(config.norm == NormKind::RmsPlusOne ? 0.0 : 1.0) {}
 
   void read(const tensor::Parameter& parameter, int64_t offset, at::Tensor out) const override {
     if (parameter.shape.size() < 2) {
       const bool bias = parameter.name.size() > 5 &&
                         parameter.name.compare(parameter.name.size() - 5, 5, ".bias") == 0;
-      out.fill_(bias ? 0.0 : 1.0);
+      out.fill_(bias ? 0.0 : norm_);
       return;
     }
     const core::RandomStream stream(seed_, "init." + parameter.name);
@@ -190,15 +211,29 @@ class RandomSource final : public WeightSource {
  private:
   uint64_t seed_;
   double range_;
+  double norm_;
 };
 
 }  // namespace
 
 std::unique_ptr<WeightSource> open_weights(const ModelOptions& options, const Decoder& decoder) {
   if (options.random_init) {
-    return std::make_unique<RandomSource>(options, decoder.config().initializer_range);
+    return std::make_unique<RandomSource>(options, decoder.config());
   }
-  return std::make_unique<FileSource>(options.path, decoder);
+  const std::string& place = options.weights.empty() ? options.path : options.weights;
+  if (!storage::SafetensorsModel::is_one(place) && storage::PickledModel::is_one(place)) {
+    if (!options.allow_pickle) {
+      throw core::Error(core::ErrorKind::Config,
+                        {.where = "model.weights",
+                         .what = "the weights are pickled, which is read only when asked for",
+                         .got = place,
+                         .allowed = "safetensors",
+                         .hint = "model.allow_pickle: true (nothing in the file is executed), or "
+                                 "kamerton import --from pytorch_model.bin"});
+    }
+    return std::make_unique<FileSource<storage::PickledModel>>(place, decoder);
+  }
+  return std::make_unique<FileSource<storage::SafetensorsModel>>(place, decoder);
 }
 
 }  // namespace kamerton::model

@@ -69,15 +69,16 @@ void add_persistent(const PlanRequest& request,
 /// queries, keys, values, attention's output; gate, up and their product; what adapters project
 /// down to; log-sums and row norms in fp32.
 int64_t saved_per_token(const ActivationShape& shape, int64_t width) {
-  const int64_t elements = 4 * shape.hidden + 2 * (shape.heads + shape.kv_heads) * shape.head_dim +
-                           3 * shape.intermediate + shape.adapter_rank;
+  const int64_t attention = (shape.qk_norm ? 3 : 2) * (shape.heads + shape.kv_heads);
+  const int64_t elements = shape.hidden_copies * shape.hidden + attention * shape.head_dim +
+                           shape.wide_copies * shape.intermediate + shape.adapter_rank;
   return elements * width + 4 * (shape.heads + 2);
 }
 
 /// Alive at once while a block's feed-forward part goes backward (three wide gradients, three
 /// narrow ones).
 int64_t working_per_token(const ActivationShape& shape, int64_t width) {
-  return (3 * shape.intermediate + 3 * shape.hidden) * width;
+  return (shape.wide_copies * shape.intermediate + 3 * shape.hidden) * width;
 }
 
 int64_t saved_activations(const PlanRequest& request) {

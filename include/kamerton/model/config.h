@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace kamerton::config {
@@ -18,6 +19,10 @@ struct ModelOptions {
   std::string activation_checkpointing = "none";  ///< none | block
   bool random_init = false;                       ///< no weights are read: seeded random ones
   int64_t init_seed = 0;
+  bool allow_pickle = false;  ///< pytorch_model.bin is read where there are no safetensors
+  std::string weights = {};   ///< a file or folder of weights; "": path (no key: set by import)
+  /// Absent: config.json's, where that asks for it by output_router_logits; else none.
+  std::optional<double> router_aux_loss_coef = {};
   int64_t head_chunk_rows = 0;  ///< 0: chosen from the vocabulary
 };
 

@@ -39,6 +39,13 @@ class LinearExtension {
   virtual at::Tensor apply(const Linear& base,
                            const at::Tensor& x_NI,
                            const at::Tensor& base_out_NO) = 0;
+  /// The same where only some tokens come, as to an expert: row r is token_R[r] of the micro-batch.
+  virtual at::Tensor apply_to_rows(const Linear& base,
+                                   const at::Tensor& x_RI,
+                                   const at::Tensor& base_out_RO,
+                                   const at::Tensor& /*token_R*/) {
+    return apply(base, x_RI, base_out_RO);
+  }
 };
 
 struct Linear {
@@ -52,6 +59,8 @@ struct Linear {
   std::shared_ptr<LinearExtension> extension;
 
   at::Tensor operator()(const at::Tensor& x_NI) const;
+  /// On rows of chosen tokens (int64 [R]).
+  at::Tensor on_rows(const at::Tensor& x_RI, const at::Tensor& token_R) const;
 };
 
 /// Keys and values of earlier tokens; see generate.h.
@@ -70,8 +79,8 @@ class Decoder {
   /// What the options' device means here: parameters must be placed on it, inputs are moved to it.
   at::Device device() const;
 
-  /// "embed", "layers.0", ..., "layers.L-1" (the final norm is in the last one), "head" (only when
-  /// untied).
+  /// "embed" (with learned positions), "layers.0", ..., "layers.L-1" (the final norm is in the last
+  /// one), "head" (only when untied).
   std::vector<tensor::ParamUnit>& units();
   const std::vector<tensor::ParamUnit>& units() const;
   /// All parameters in unit order, adapters included.
@@ -87,7 +96,8 @@ class Decoder {
   /// (weights.h).
   void load_whole();
 
-  /// [N, D], through the unit "embed".
+  /// [N, D], through the unit "embed", scaled as the model does; without learned positions, which
+  /// forward adds.
   at::Tensor embed(const at::Tensor& tokens_N);
   /// Hidden states after the final norm, [N, D]. `embeddings_ND` instead of embed(rows.tokens_N)
   /// when defined (soft prompts). `cache`: keys and values are appended and attended to (grad mode
@@ -98,6 +108,16 @@ class Decoder {
   /// Called with (layer, output of the layer) in forward; layer -1 is the embedding. For tests and
   /// tools.
   void set_observer(std::function<void(int64_t, const at::Tensor&)> observer);
+
+  /// Of a mixture of experts: forwards from now on let the gradient of (strength * load-balancing
+  /// loss) flow in their backward; 0, as at first: none.
+  void set_router_strength(double strength);
+  /// The load-balancing loss of the last forward, over all its layers and rows; 0 without experts.
+  double router_loss() const;
+  /// What the options or config.json weight that loss with in training; 0: not used.
+  double router_coefficient() const;
+  /// Called with (layer, logits [N, E]) by every router.
+  void set_router_observer(std::function<void(int64_t, const at::Tensor&)> observer);
 
   /// fp32 [M, V] of chosen rows; whole, so for few rows.
   at::Tensor logits(const at::Tensor& hidden_MD);

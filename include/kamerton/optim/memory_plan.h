@@ -11,8 +11,7 @@
 
 namespace kamerton::optim {
 
-/// What decides the size of activations. Counts of a decoder with GQA and a gated feed-forward
-/// part.
+/// What decides the size of activations. The defaults are those of a Llama.
 struct ActivationShape {
   int64_t layers = 0;
   int64_t hidden = 0;
@@ -20,6 +19,9 @@ struct ActivationShape {
   int64_t heads = 0;
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
+  int64_t hidden_copies = 4;  ///< [tokens, hidden] saved by a block: input, middle sum, one a norm
+  int64_t wide_copies = 3;    ///< [tokens, intermediate]: gate, up, product; 2 without a gate
+  bool qk_norm = false;       ///< q and k are saved before their norms, too
   int64_t vocabulary = 0;
   int64_t tokens = 0;           ///< of one micro-batch on one rank, padding included
   int64_t head_chunk_rows = 0;  ///< rows of logits alive at once; 0: as tensor::token_loss chooses

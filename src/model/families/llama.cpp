@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <nlohmann/json.hpp>
+
 #include "family.h"
 
 namespace kamerton::model {
@@ -20,8 +22,13 @@ void read(const ConfigReader& reader, DecoderConfig& config) {
   config.mlp_bias = reader.flag("mlp_bias", false);
 }
 
+void write(const DecoderConfig& config, core::Json& out) {
+  out["attention_bias"] = config.qkv_bias;
+  out["mlp_bias"] = config.mlp_bias;
+}
+
 }  // namespace
 
-const Family kLlama{"LlamaForCausalLM", "llama", defaults, read};
+const Family kLlama{"LlamaForCausalLM", "llama", defaults, read, write};
 
 }  // namespace kamerton::model

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <nlohmann/json.hpp>
 
+#include "../layer_types.h"
 #include "family.h"
 
 namespace kamerton::model {
@@ -20,13 +21,15 @@ void defaults(DecoderConfig& config) {
 
 void read(const ConfigReader& reader, DecoderConfig& config) {
   // null says "no window"; a missing key means the default of 4096.
-  const bool present = reader.object().contains("sliding_window");
-  const int64_t window = reader.size({"sliding_window"}, present ? 0 : 4096, int64_t{1} << 40);
-  config.windows.assign(static_cast<size_t>(config.layers), window);
+  read_common_window(reader, 4096, config);
+}
+
+void write(const DecoderConfig& config, core::Json& out) {
+  out["sliding_window"] = config.windows[0] > 0 ? core::Json(config.windows[0]) : core::Json();
 }
 
 }  // namespace
 
-const Family kMistral{"MistralForCausalLM", "mistral", defaults, read};
+const Family kMistral{"MistralForCausalLM", "mistral", defaults, read, write};
 
 }  // namespace kamerton::model

@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <nlohmann/json.hpp>
+
+#include "../layer_types.h"
 #include "family.h"
 
 namespace kamerton::model {
@@ -17,12 +20,16 @@ void defaults(DecoderConfig& config) {
 
 void read(const ConfigReader& reader, DecoderConfig& config) {
   config.qkv_bias = config.output_bias = reader.flag("attention_bias", false);
-  config.qk_norm = true;
+  config.qk_norm = QkNorm::Head;
   read_qwen_windows(reader, config);
+}
+
+void write(const DecoderConfig& config, core::Json& out) {
+  out["attention_bias"] = config.qkv_bias;
 }
 
 }  // namespace
 
-const Family kQwen3{"Qwen3ForCausalLM", "qwen3", defaults, read};
+const Family kQwen3{"Qwen3ForCausalLM", "qwen3", defaults, read, write};
 
 }  // namespace kamerton::model

@@ -111,8 +111,98 @@ TEST(Config, RefusesShapesThatDoNotFit) {
   refused("rms_norm_eps", "0", {"rms_norm_eps"});
   refused("rope_theta", "-1", {"rope_theta"});
   refused("partial_rotary_factor", "1.5", {"partial_rotary_factor"});
+  refused("partial_rotary_factor", "0.32", {"partial_rotary_factor", "even"});
+  refused("num_attention_heads", "6", {"num_attention_heads", "6 heads of 64"});
   refused("eos_token_id", R"("</s>")", {"eos_token_id"});
   refused("tie_word_embeddings", "1", {"tie_word_embeddings", "true or false"});
+}
+
+TEST(Config, ReadsWhatAFamilyHasOfItsOwn) {
+  Json granite = llama();
+  granite["architectures"] = {"GraniteForCausalLM"};
+  granite["embedding_multiplier"] = 12.0;
+  granite["logits_scaling"] = 8.0;
+  granite["residual_multiplier"] = 0.22;
+  granite["attention_multiplier"] = 0.0078125;
+  const DecoderConfig config = parse(granite);
+  EXPECT_EQ(config.embedding_scale, 12.0);
+  EXPECT_EQ(config.logit_scale, 0.125);
+  EXPECT_EQ(config.residual_scale, 0.22);
+  EXPECT_EQ(config.attention_scale, 0.0078125);
+  EXPECT_EQ(Json::parse(config_to_json(config, at::kFloat))["logits_scaling"], 8.0);
+
+  Json olmo = llama();
+  olmo["architectures"] = {"Olmo2ForCausalLM"};
+  EXPECT_EQ(parse(olmo).qk_norm, QkNorm::Whole);
+  EXPECT_EQ(parse(olmo).norm_eps, 1e-5);
+
+  const DecoderConfig gpt2 =
+      parse(Json::parse(R"({"model_type": "gpt2", "n_embd": 32, "n_layer": 3, "n_head": 4,
+      "n_positions": 16, "n_inner": null, "scale_attn_by_inverse_layer_idx": true})"));
+  EXPECT_EQ(gpt2.intermediate_size, 128);
+  EXPECT_EQ(gpt2.max_positions, 16);
+  EXPECT_TRUE(gpt2.tied_head && gpt2.scale_by_layer && !gpt2.rotary);
+}
+
+Json gemma3() {
+  Json object = llama();
+  object["architectures"] = {"Gemma3ForCausalLM"};
+  object["head_dim"] = 16;
+  object["num_hidden_layers"] = 7;
+  return object;
+}
+
+TEST(Config, AlternatingWindowsHaveARotationEach) {
+  Json object = gemma3();
+  const DecoderConfig plain = parse(object);
+  EXPECT_EQ(plain.windows, (std::vector<int64_t>{4096, 4096, 4096, 4096, 4096, 0, 4096}));
+  EXPECT_EQ(plain.rope.theta, 1e6);
+  EXPECT_EQ(plain.local_rope->theta, 1e4);
+  object["sliding_window_pattern"] = 2;
+  object["sliding_window"] = 8;
+  object["rope_local_base_freq"] = 500.0;
+  object["rope_scaling"] = {{"rope_type", "linear"}, {"factor", 8.0}};
+  const DecoderConfig older = parse(object);
+  EXPECT_EQ(older.windows, (std::vector<int64_t>{8, 0, 8, 0, 8, 0, 8}));
+  EXPECT_EQ(older.local_rope->theta, 500.0);
+  EXPECT_EQ(older.local_rope->type, "default");
+  EXPECT_EQ(older.rope.factor, 8.0);
+  const DecoderConfig again = parse(Json::parse(config_to_json(older, at::kFloat)));
+  EXPECT_EQ(again.local_rope->theta, 500.0);
+  EXPECT_EQ(again.rope.factor, 8.0);
+  EXPECT_EQ(again.windows, older.windows);
+}
+
+TEST(Config, RefusesContradictionsOfAFamilysKeys) {
+  Json object = gemma3();
+  object["rope_local_base_freq"] = 500.0;
+  object["rope_parameters"] = {
+      {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", 1e4}}},
+      {"full_attention", {{"rope_type", "default"}, {"rope_theta", 1e6}}}};
+  test::expect_error(
+      ErrorKind::Data, {"rope_local_base_freq", "500", "10000"}, [&] { parse(object); });
+  Json neox = llama();
+  neox["architectures"] = {"GPTNeoXForCausalLM"};
+  neox["hidden_act"] = "gelu";
+  neox["rotary_pct"] = 0.5;
+  neox["rope_parameters"] = {{"rope_type", "default"}, {"partial_rotary_factor", 0.25}};
+  test::expect_error(
+      ErrorKind::Data, {"partial_rotary_factor", "0.5", "0.25"}, [&] { parse(neox); });
+  neox.erase("rotary_pct");
+  neox["hidden_act"] = "mish";
+  test::expect_error(
+      ErrorKind::Data, {"hidden_act", "mish", "gelu_new", "silu"}, [&] { parse(neox); });
+  Json phi = llama();
+  phi["architectures"] = {"Phi3ForCausalLM"};
+  phi["rope_scaling"] = {
+      {"type", "longrope"}, {"short_factor", {1.0, 1.0}}, {"long_factor", {1.0}}};
+  test::expect_error(ErrorKind::Data, {"short_factor", "2", "8"}, [&] { parse(phi); });
+  Json gemma = gemma3();
+  gemma["use_bidirectional_attention"] = true;
+  test::expect_error(ErrorKind::Data, {"use_bidirectional_attention"}, [&] { parse(gemma); });
+  gemma["use_bidirectional_attention"] = false;
+  gemma["layer_types"] = {"full_attention"};
+  test::expect_error(ErrorKind::Data, {"layer_types", "7"}, [&] { parse(gemma); });
 }
 
 TEST(Config, RefusesTwoSpellingsThatDisagree) {
@@ -159,7 +249,8 @@ TEST(Config, WritesWhatItReadAndKeepsUnknownKeys) {
 at::Tensor frequencies(const Json& scaling, int64_t length, double& factor) {
   Json object = llama();
   object["rope_scaling"] = scaling;
-  return inverse_frequencies(parse(object), length, factor);
+  const DecoderConfig config = parse(object);
+  return inverse_frequencies(config, config.rope, length, factor);
 }
 
 TEST(Rope, LinearAndDynamicScalingFollowTheirFormulas) {
@@ -194,6 +285,34 @@ TEST(Rope, YarnFollowsTheReference) {
   for (int64_t i = 0; i < 4; ++i) {
     EXPECT_NEAR(got[i].item<double>(), want[i], 1e-6) << i;
   }
+}
+
+TEST(Rope, LongropeChoosesItsFactorsByTheDocumentsLength) {
+  Json object = llama();
+  object["architectures"] = {"Phi3ForCausalLM"};
+  object["original_max_position_embeddings"] = 32;
+  const std::vector<double> short_factors = {1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7};
+  const std::vector<double> long_factors = {1, 2, 3, 4, 5, 6, 7, 8};
+  object["rope_scaling"] = {
+      {"type", "longrope"}, {"short_factor", short_factors}, {"long_factor", long_factors}};
+  const DecoderConfig config = parse(object);
+  EXPECT_EQ(length_of_change(config), 32);
+  double factor = 0;
+  const at::Tensor near = inverse_frequencies(config, config.rope, 32, factor);
+  const at::Tensor far = inverse_frequencies(config, config.rope, 33, factor);
+  EXPECT_NEAR(factor, std::sqrt(1 + std::log(4.0) / std::log(32.0)), 1e-12);
+  for (int64_t i = 0; i < 8; ++i) {
+    const double plain = std::pow(10000.0, -2.0 * double(i) / 16);
+    EXPECT_NEAR(near[i].item<double>(), plain / short_factors[size_t(i)], 1e-7);
+    EXPECT_NEAR(far[i].item<double>(), plain / long_factors[size_t(i)], 1e-7);
+  }
+  // A short and a long document side by side: each row by its own.
+  const at::Tensor positions = at::cat({at::arange(10), at::arange(40)});
+  const tensor::Rotary both = rotary_table(config, config.rope, positions, {0, 10, 50});
+  const tensor::Rotary one = rotary_table(config, config.rope, at::arange(10), {0, 10});
+  const tensor::Rotary two = rotary_table(config, config.rope, at::arange(40), {0, 40});
+  EXPECT_TRUE(at::equal(both.cos_NR, at::cat({one.cos_NR, two.cos_NR})));
+  EXPECT_FALSE(at::equal(one.cos_NR, two.cos_NR.narrow(0, 0, 10)));
 }
 
 }  // namespace

@@ -17,8 +17,19 @@
 namespace kamerton::test {
 
 inline const std::vector<std::string>& fixture_models() {
-  static const std::vector<std::string> names = {
-      "stories260K", "tiny-llama", "tiny-mistral", "tiny-qwen2", "tiny-qwen3"};
+  static const std::vector<std::string> names = {"stories260K",
+                                                 "tiny-llama",
+                                                 "tiny-mistral",
+                                                 "tiny-mixtral",
+                                                 "tiny-qwen2",
+                                                 "tiny-qwen3",
+                                                 "tiny-qwen3_moe",
+                                                 "tiny-gemma2",
+                                                 "tiny-gemma3",
+                                                 "tiny-phi3",
+                                                 "tiny-phi3-longrope",
+                                                 "tiny-gpt2",
+                                                 "tiny-gpt_neox"};
   return names;
 }
 

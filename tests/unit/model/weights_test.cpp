@@ -2,6 +2,7 @@
 #include "kamerton/model/weights.h"
 
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 
 #include <ATen/ATen.h>
@@ -160,6 +161,35 @@ TEST_F(SavedModel, ToleratesBuffersOfOlderVersionsAndNamesWithoutPrefix) {
   }
   writer.finish();
   EXPECT_TRUE(at::equal(load()->parameters()[4]->value, decoder_->parameters()[4]->value));
+}
+
+TEST_F(SavedModel, AFileCutShortAfterOpeningIsAnErrorWithItsName) {
+  ModelOptions options;
+  options.path = folder_.path().string();
+  options.dtype = "fp32";
+  const Decoder decoder(read_config(options.path), options);
+  const auto source = open_weights(options, decoder);
+  const auto path = folder_ / "model.safetensors";
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
+
+  test::expect_error(ErrorKind::Io, {"model.safetensors", "cut short"}, [&] {
+    for (const tensor::ParameterPtr& parameter : decoder.parameters()) {
+      source->read(*parameter, 0, at::empty({parameter->numel()}));
+    }
+  });
+}
+
+TEST_F(SavedModel, PickledWeightsAreReadOnlyWhenAskedFor) {
+  std::filesystem::remove(folder_ / "model.safetensors");
+  test::write_text(folder_ / "pytorch_model.bin", "no archive");
+
+  test::expect_error(ErrorKind::Config, {"allow_pickle", "pytorch_model.bin"}, [&] { load(); });
+  ModelOptions options;
+  options.path = folder_.path().string();
+  options.allow_pickle = true;
+  test::expect_error(ErrorKind::Data, {"no zip archive"}, [&] {
+    open_weights(options, Decoder(read_config(options.path), options));
+  });
 }
 
 }  // namespace
