@@ -184,6 +184,10 @@ CacheFile CacheFile::open_or_build(const std::optional<std::string>& folder,
                .hint = "data.index_dir: a folder on another disk"});
 }
 
+uint64_t CacheFile::payload_start() {
+  return sizeof(Header);
+}
+
 std::span<const std::byte> CacheFile::payload() const {
   return file_.bytes().subspan(sizeof(Header));
 }

@@ -45,6 +45,9 @@ class CacheFile {
                                  const std::function<CacheNumbers(CacheWriter&)>& build);
 
   std::span<const std::byte> payload() const;
+  /// For reading by position: the payload is the file from this byte on.
+  static uint64_t payload_start();
+  const std::filesystem::path& path() const { return file_.path(); }
   const CacheNumbers& numbers() const { return numbers_; }
 
  private:

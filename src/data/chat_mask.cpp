@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "chat_mask.h"
 
+#include <algorithm>
+#include <optional>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -48,6 +50,53 @@ size_t turn_end(std::string_view text, size_t begin, size_t end, const Json& mes
   return marker_last ? begin + trimmed.size() : end;
 }
 
+/// Where the text of each message lies, for a template that is proved to grow only; nothing where a
+/// conversation does not fit that proof.
+std::optional<std::vector<Span>> message_spans(const text::RenderedChat& whole, size_t messages) {
+  const size_t skipped = messages - std::min(messages, whole.turn_ends.size());
+  if (whole.turn_ends.empty() || skipped > 1 || whole.turn_ends.back() != whole.text.size()) {
+    return std::nullopt;
+  }
+  std::vector<Span> spans(skipped, Span{whole.turns_begin, whole.turns_begin});
+  size_t begin = whole.turns_begin;
+  for (const size_t end : whole.turn_ends) {
+    spans.emplace_back(begin, end);
+    begin = end;
+  }
+  return spans;
+}
+
+/// The spans from two renderings: what the generation prompt adds is the same behind every message,
+/// and every assistant turn must begin with it.
+std::optional<std::vector<Span>> spans_of_growing(const text::ChatTemplate& chat_template,
+                                                  const Json& messages,
+                                                  const Json& variables,
+                                                  text::RenderOptions options,
+                                                  const text::RenderedChat& whole,
+                                                  const std::string& origin) {
+  const auto turns = message_spans(whole, messages.size());
+  options.add_generation_prompt = true;
+  const std::string asked = chat_template.render(messages, options, variables).text;
+  if (!turns || !asked.starts_with(whole.text) ||
+      messages[0].value("role", std::string()) == "assistant") {
+    return std::nullopt;
+  }
+  const std::string_view prompt = std::string_view(asked).substr(whole.text.size());
+  std::vector<Span> spans;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    if (messages[i].value("role", std::string()) != "assistant") {
+      continue;
+    }
+    const auto [begin, end] = (*turns)[i];
+    if (!std::string_view(whole.text).substr(begin, end - begin).starts_with(prompt)) {
+      cannot_prove(origin, i);
+    }
+    const size_t said = begin + prompt.size();
+    spans.emplace_back(said, turn_end(whole.text, said, end, messages[i]));
+  }
+  return spans;
+}
+
 std::vector<Span> derive_spans(const text::ChatTemplate& chat_template,
                                const Json& messages,
                                const Json& variables,
@@ -86,8 +135,14 @@ MaskedChat mask_chat(const text::ChatTemplate& chat_template,
                      const text::RenderOptions& options,
                      const std::string& origin) {
   text::RenderedChat rendered = chat_template.render(messages, options, variables);
+  std::optional<std::vector<Span>> derived;
+  if (!chat_template.has_generation_marks() && chat_template.grows()) {
+    derived = spans_of_growing(chat_template, messages, variables, options, rendered, origin);
+  }
   MaskedChat result{std::move(rendered.text), std::move(rendered.generation_spans)};
-  if (!chat_template.has_generation_marks()) {
+  if (derived) {
+    result.assistant = std::move(*derived);
+  } else if (!chat_template.has_generation_marks()) {
     result.assistant =
         derive_spans(chat_template, messages, variables, options, result.text, origin);
   }

@@ -21,9 +21,10 @@ struct MaskedChat {
   std::vector<Span> assistant;
 };
 
-/// With the template's {% generation %} marks where it has them. Else by rendering each
-/// conversation up to and including each assistant turn: every such rendering must be a prefix of
-/// the whole, which proves the spans; otherwise ErrorKind::Data. Line ends after the marker that
+/// With the template's {% generation %} marks where it has them. Else from two renderings where the
+/// template is proved to grow only (ChatTemplate::grows()), or by rendering each conversation up to
+/// and including each assistant turn: every such rendering must be a prefix of the whole, which
+/// proves the spans; otherwise ErrorKind::Data. Line ends after the marker that
 /// closes a turn are not the assistant's.
 MaskedChat mask_chat(const text::ChatTemplate& chat_template,
                      const core::Json& messages,

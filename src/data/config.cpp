@@ -10,20 +10,62 @@
 namespace kamerton::data {
 namespace {
 
-void describe_sources(config::Fields& f, DataConfig& c) {
+const std::vector<std::string> kFormats = {
+    "auto", "jsonl", "json", "csv", "tsv", "text", "parquet", "arrow"};
+const std::vector<std::string> kLayouts = {"auto",
+                                           "messages",
+                                           "prompt_completion",
+                                           "alpaca",
+                                           "sharegpt",
+                                           "text",
+                                           "preference",
+                                           "unpaired_preference"};
+
+void describe_form(config::Fields& f, std::string& format, std::string& layout) {
+  f.knob("format",
+         format,
+         {.text = "form of the files (what is in them, for .gz and .zst); auto goes by the first "
+                  "bytes and the name (.txt and .md are plain text)",
+          .choices = kFormats});
+  f.knob("layout",
+         layout,
+         {.text = "columns of a record; auto goes by the first records", .choices = kLayouts});
+}
+
+void describe_mixture(config::Fields& f, DataConfig& c) {
   f.knob("train",
          c.train,
-         {.text = "files with training examples: JSONL, a JSON array, or plain text"});
-  f.knob("eval", c.eval, {.text = "files with held-out examples"});
-  f.knob("format",
-         c.format,
-         {.text = "form of the files; auto goes by the first bytes and the name (.txt and .md are "
-                  "plain text)",
-          .choices = {"auto", "jsonl", "json", "text"}});
-  f.knob("layout",
-         c.layout,
-         {.text = "columns of a record; auto goes by the first records",
-          .choices = {"auto", "messages", "prompt_completion", "alpaca", "sharegpt", "text"}});
+         {.text = "files with training examples, folders or patterns (*, ?, [a-z], **): JSONL, a "
+                  "JSON array, CSV, TSV or plain text, also as .gz and .zst; Parquet and Arrow"});
+  f.knob("eval", c.eval, {.text = "files with held-out examples, in the same forms"});
+  f.list("sources", c.sources, "Sources of a mixture, instead of data.train.");
+  f.knob("mixture_temperature",
+         c.mixture_temperature,
+         {.text = "sources without weights are drawn in proportion to size^(1/temperature): 1 as "
+                  "large as they are, larger evens them out (arXiv 1910.10683)",
+          .min = 1,
+          .max = 1000});
+  f.knob("validation_fraction",
+         c.validation_fraction,
+         {.text = "share of the training records that is held out for evaluation, chosen by a hash "
+                  "of each record: the same record is always on the same side, also when data is "
+                  "appended",
+          .cost = "every record is read once before the run, 8 bytes a record in index_dir",
+          .min = 0,
+          .max = 0.9});
+}
+
+void describe_sources(config::Fields& f, DataConfig& c) {
+  describe_mixture(f, c);
+  describe_form(f, c.format, c.layout);
+  f.section("columns", c.columns, "Columns that a file names otherwise.");
+  f.knob("max_expansion",
+         c.max_expansion,
+         {.text = "a compressed, Parquet or Arrow file that grows to more than this many times its "
+                  "size (and to more than 64 MiB) is refused",
+          .cost = "disk space in index_dir",
+          .min = 1,
+          .max = 1e6});
   f.knob("max_line_bytes",
          c.max_line_bytes,
          {.text = "longest record; a longer one is a bad record",
@@ -48,8 +90,9 @@ void describe_sources(config::Fields& f, DataConfig& c) {
           .min = 0});
   f.knob("index_dir",
          c.index_dir,
-         {.text = "folder for the tables of where records lie in large files (16 bytes a record); "
-                  "none: the system's temporary folder"});
+         {.text = "folder for the tables of where records lie in large files (16 bytes a record) "
+                  "and for what compressed, Parquet and Arrow files hold; none: the system's "
+                  "temporary folder"});
 }
 
 void describe_masks(config::Fields& f, DataConfig& c) {
@@ -103,6 +146,21 @@ void describe_rows(config::Fields& f, DataConfig& c) {
          {.text = "fill each row with several examples, without attention between them; the loss "
                   "is that of separate rows",
           .cost = "a row holds up to sequence_length tokens whatever the examples' lengths"});
+  f.knob("packing_strategy",
+         c.packing_strategy,
+         {.text = "next_fit: a row takes the next examples until one does not fit; bfd: the "
+                  "fullest rows, best-fit decreasing over 1,000 examples; bfd_split: the same, "
+                  "long examples go on in another row instead of being cut; wrapped: examples end "
+                  "to end, cut at every row's end (the last three as TRL)",
+          .cost = "bfd, bfd_split and wrapped: without known lengths (train.steps given) each rank "
+                  "tokenizes every example, not only its own",
+          .choices = {"next_fit", "bfd", "bfd_split", "wrapped"}});
+  f.knob("group_by_length",
+         c.group_by_length,
+         {.text = "without packing: the rows of an update hold examples of about the same length, "
+                  "so that no rank waits for another's longer rows; order is random between "
+                  "updates",
+          .cost = "as packing_strategy: bfd"});
   f.knob("shuffle",
          c.shuffle,
          {.text = "a new order each epoch, a pure function of the seed; off: the order of the "
@@ -130,6 +188,26 @@ void describe_rows(config::Fields& f, DataConfig& c) {
           .max = 64});
 }
 
+[[noreturn]] void exclusive(const std::string& what, const std::string& hint) {
+  throw core::Error(core::ErrorKind::Config, {.where = "data.config", .what = what, .hint = hint});
+}
+
+void check_exclusive(const DataConfig& config) {
+  if (config.packing && config.group_by_length) {
+    exclusive("data.packing and data.group_by_length exclude each other",
+              "data.packing_strategy: bfd already fills rows by length");
+  }
+  if (config.text_windows && config.packing && config.packing_strategy != "next_fit") {
+    exclusive("windows of data.text_windows are whole rows: nothing is left to pack",
+              "data.packing: false");
+  }
+  if (config.compares &&
+      (config.group_by_length || (config.packing && config.packing_strategy != "next_fit"))) {
+    exclusive("pairs of answers are packed by next_fit only",
+              "data.packing_strategy: next_fit, data.group_by_length: false");
+  }
+}
+
 void describe_preparation(config::Fields& f, DataConfig& c) {
   f.knob("verify",
          c.verify,
@@ -149,6 +227,64 @@ void describe_preparation(config::Fields& f, DataConfig& c) {
 
 }  // namespace
 
+std::vector<std::pair<std::string, std::string>> ColumnMap::given() const {
+  std::vector<std::pair<std::string, std::string>> result;
+  const auto add = [&](const char* name, const std::optional<std::string>& column) {
+    if (column) {
+      result.emplace_back(name, *column);
+    }
+  };
+  add("text", text);
+  add("messages", messages);
+  add("conversations", conversations);
+  add("prompt", prompt);
+  add("completion", completion);
+  add("chosen", chosen);
+  add("rejected", rejected);
+  add("label", label);
+  add("instruction", instruction);
+  add("input", input);
+  add("output", output);
+  add("system", system);
+  add("history", history);
+  add("tools", tools);
+  return result;
+}
+
+void describe(config::Fields& f, ColumnMap& c) {
+  f.knob("text", c.text, {.text = "the file's column that holds raw text"});
+  f.knob("messages", c.messages, {.text = "... a conversation of {role, content}"});
+  f.knob("conversations", c.conversations, {.text = "... a conversation of {from, value}"});
+  f.knob("prompt", c.prompt, {.text = "... the prompt"});
+  f.knob("completion", c.completion, {.text = "... the answer to it"});
+  f.knob("chosen", c.chosen, {.text = "... the better of two answers"});
+  f.knob("rejected", c.rejected, {.text = "... the worse one"});
+  f.knob("label", c.label, {.text = "... whether the completion is a good one: true or false"});
+  f.knob("instruction", c.instruction, {.text = "... alpaca's instruction"});
+  f.knob("input", c.input, {.text = "... alpaca's input"});
+  f.knob("output", c.output, {.text = "... alpaca's output"});
+  f.knob("system", c.system, {.text = "... the system message (alpaca, sharegpt)"});
+  f.knob("history", c.history, {.text = "... alpaca's earlier turns"});
+  f.knob("tools", c.tools, {.text = "... the tools that a conversation may call"});
+}
+
+void describe(config::Fields& f, SourceConfig& c) {
+  f.knob("name", c.name, {.text = "what messages call it; the first file when empty"});
+  f.knob("files", c.files, {.text = "as data.train"});
+  f.knob(
+      "weight",
+      c.weight,
+      {.text = "share of the examples drawn from it, relative to the other sources' weights (all "
+               "have one, or none); none: data.mixture_temperature decides",
+       .min = 0,
+       .min_exclusive = true});
+  f.knob("max_examples",
+         c.max_examples,
+         {.text = "only the first so many of its examples are used", .min = 1});
+  describe_form(f, c.format, c.layout);
+  f.section("columns", c.columns, "Columns that its files name otherwise; none: data.columns.");
+}
+
 void describe(config::Fields& fields, DataConfig& config) {
   describe_sources(fields, config);
   describe_masks(fields, config);
@@ -156,7 +292,17 @@ void describe(config::Fields& fields, DataConfig& config) {
   describe_preparation(fields, config);
 }
 
+bool packing_splits(const DataConfig& config) {
+  return config.packing &&
+         (config.packing_strategy == "bfd_split" || config.packing_strategy == "wrapped");
+}
+
+bool has_eval(const DataConfig& config) {
+  return !config.eval.empty() || config.validation_fraction > 0;
+}
+
 void validate(const DataConfig& config, int world_size, int64_t max_positions) {
+  check_exclusive(config);
   if (config.batch_rows % world_size != 0) {
     const int64_t below = config.batch_rows / world_size * world_size;
     throw core::Error(

@@ -78,6 +78,25 @@ DataFile DataFile::open(const std::string& path) {
   return file;
 }
 
+DataFile DataFile::open_copy(const std::string& path, uint64_t start, const std::string& name) {
+  DataFile file;
+  file.path_ = name;
+  file.copy_ = true;
+  struct stat status {};
+  file.descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file.descriptor_ < 0 || ::fstat(file.descriptor_, &status) != 0) {
+    cannot_open(path, errno);
+  }
+  if (static_cast<uint64_t>(status.st_size) <= start) {
+    throw Error(ErrorKind::Data,
+                {.where = kWhere, .what = name + ": there is nothing in the data file"});
+  }
+  file.start_ = start;
+  file.size_ = static_cast<uint64_t>(status.st_size) - start;
+  file.modified_ns_ = modified(status);
+  return file;
+}
+
 DataFile::DataFile(DataFile&& other) noexcept {
   *this = std::move(other);
 }
@@ -85,8 +104,10 @@ DataFile::DataFile(DataFile&& other) noexcept {
 DataFile& DataFile::operator=(DataFile&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(descriptor_, other.descriptor_);
+  std::swap(start_, other.start_);
   std::swap(size_, other.size_);
   std::swap(modified_ns_, other.modified_ns_);
+  std::swap(copy_, other.copy_);
   return *this;
 }
 
@@ -104,8 +125,8 @@ void DataFile::check_unchanged(uint64_t offset) const {
         {.where = kWhere,
          .what = fmt::format("{}: byte {} cannot be read: {}", path_, offset, reason(errno))});
   }
-  const auto size = static_cast<uint64_t>(status.st_size);
-  if (status.st_nlink > 0 && size == size_ && modified(status) == modified_ns_) {
+  const uint64_t size = static_cast<uint64_t>(status.st_size) - start_;
+  if ((status.st_nlink > 0 || copy_) && size == size_ && modified(status) == modified_ns_) {
     return;
   }
   const std::string what = status.st_nlink == 0 ? "was removed"
@@ -125,8 +146,8 @@ void DataFile::read_into(uint64_t offset, char* bytes, uint64_t length) const {
   check_unchanged(offset);
   uint64_t done = 0;
   while (done < length) {
-    const ssize_t got =
-        ::pread(descriptor_, bytes + done, length - done, static_cast<off_t>(offset + done));
+    const ssize_t got = ::pread(
+        descriptor_, bytes + done, length - done, static_cast<off_t>(start_ + offset + done));
     if (got < 0 && errno == EINTR) {
       continue;
     }

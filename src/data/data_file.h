@@ -14,10 +14,14 @@ class DataFile {
  public:
   /// ErrorKind::Data when it is missing, empty, a folder, or not a regular file; Permission; Io.
   static DataFile open(const std::string& path);
+  /// What lies from byte `start` on in a file of our own making, a copy in another form of the file
+  /// that `name` says: errors speak of `name`. It may be removed while in use.
+  static DataFile open_copy(const std::string& path, uint64_t start, const std::string& name);
   DataFile(DataFile&& other) noexcept;
   DataFile& operator=(DataFile&& other) noexcept;
   ~DataFile();
 
+  /// What errors call it.
   const std::string& path() const { return path_; }
   uint64_t size() const { return size_; }
   int64_t modified_ns() const { return modified_ns_; }
@@ -36,8 +40,10 @@ class DataFile {
 
   std::string path_;
   int descriptor_ = -1;
+  uint64_t start_ = 0;
   uint64_t size_ = 0;
   int64_t modified_ns_ = 0;
+  bool copy_ = false;
 };
 
 }  // namespace kamerton::data

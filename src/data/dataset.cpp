@@ -7,12 +7,10 @@
 #include <nlohmann/json.hpp>
 
 #include "kamerton/core/error.h"
-#include "kamerton/core/format.h"
 #include "kamerton/storage/digest.h"
 #include "kamerton/text/bundle.h"
 
 #include "dataset_impl.h"
-#include "impl_access.h"
 #include "token_store.h"
 
 namespace kamerton::data {
@@ -23,15 +21,31 @@ using core::ErrorKind;
 
 constexpr char kWhere[] = "data.dataset";
 
-const char* name_of(TrainOn train_on) {
-  return train_on == TrainOn::All          ? "all"
-         : train_on == TrainOn::Completion ? "completion"
-                                           : "assistant";
+std::vector<Preparer> make_preparers(const Sources& sources,
+                                     const DataConfig& config,
+                                     const text::TokenizerBundle& bundle) {
+  std::vector<Preparer> preparers;
+  for (size_t part = 0; part < sources.parts().size(); ++part) {
+    const TrainOn train_on =
+        resolve_train_on(config, sources.parts()[part].layout, is_chat(sources, part));
+    preparers.emplace_back(bundle, train_on, config.template_time);
+  }
+  return preparers;
 }
 
-/// Whether the first readable record is a conversation.
-bool is_chat(const Sources& sources) {
-  for (int64_t i = 0; i < sources.size(); ++i) {
+Mixture make_mixture(const Sources& sources, const DataConfig& config) {
+  std::vector<MixturePart> parts;
+  for (const Sources::Part& part : sources.parts()) {
+    parts.push_back({.size = part.size, .weight = part.config.weight});
+  }
+  return {parts, config.mixture_temperature};
+}
+
+}  // namespace
+
+bool is_chat(const Sources& sources, size_t part) {
+  const Sources::Part& source = sources.parts()[part];
+  for (int64_t i = source.first; i < source.first + source.size; ++i) {
     try {
       return sources.record(i).kind == Record::Kind::Chat;
     } catch (const Error&) {
@@ -41,24 +55,14 @@ bool is_chat(const Sources& sources) {
   return false;
 }
 
-std::string mask_in_words(TrainOn train_on, Layout layout, bool marks) {
-  switch (train_on) {
-    case TrainOn::All:
-      return "every token";
-    case TrainOn::Completion:
-      return "what follows the prompt";
-    case TrainOn::Assistant:
-      break;
-  }
-  const std::string how = marks ? "by the template's {% generation %} marks"
-                                : "by comparing renderings of the template";
-  return layout == Layout::PromptCompletion ? "assistant turns of the completion, " + how
-                                            : "assistant turns, " + how;
-}
-
-}  // namespace
-
 TrainOn resolve_train_on(const DataConfig& config, Layout layout, bool conversational) {
+  if (is_preference(layout) && config.train_on != "auto" && config.train_on != "completion") {
+    throw Error(ErrorKind::Config,
+                {.where = kWhere,
+                 .what = "data.train_on does not fit the data",
+                 .got = fmt::format("{} for {}", config.train_on, kamerton::data::name_of(layout)),
+                 .allowed = "auto, completion"});
+  }
   if (config.train_on == "all") {
     return TrainOn::All;
   }
@@ -79,24 +83,26 @@ TrainOn resolve_train_on(const DataConfig& config, Layout layout, bool conversat
   if (layout == Layout::Text) {
     return TrainOn::All;
   }
-  return layout == Layout::PromptCompletion || !conversational ? TrainOn::Completion
-                                                               : TrainOn::Assistant;
+  const bool pair = layout == Layout::PromptCompletion || is_preference(layout);
+  return pair || !conversational ? TrainOn::Completion : TrainOn::Assistant;
 }
 
-Dataset::Impl::Impl(const std::vector<std::string>& paths,
+Dataset::Impl::Impl(const std::vector<SourceConfig>& source_list,
                     const DataConfig& config_in,
+                    Side side_in,
                     const text::TokenizerBundle& bundle_in,
                     int64_t max_positions)
     : config(config_in),
+      side(side_in),
       bundle(bundle_in),
       sequence_length(resolved_sequence_length(config_in, max_positions)),
-      sources(paths, config_in, bundle_in.chat_template.has_value()),
-      train_on(resolve_train_on(config_in, sources.layout(), is_chat(sources))),
-      preparer(bundle_in, train_on, config_in.template_time) {
+      sources(source_list, config_in, side_in, bundle_in.chat_template.has_value()),
+      preparers(make_preparers(sources, config_in, bundle_in)),
+      mixture(make_mixture(sources, config_in)) {
   if (config.text_windows) {
     open_windows();
   }
-  fill_summary(paths);
+  summary = summarize(*this);
   if (auto found = find_store(*this)) {
     summary.notes.push_back("tokens from " + found->folder().string());
     store = std::make_shared<const TokenStore>(std::move(*found));
@@ -107,11 +113,14 @@ Dataset::Impl::Impl(const std::vector<std::string>& paths,
 }
 
 void Dataset::Impl::open_windows() {
-  if (sources.layout() != Layout::Text) {
+  const Sources::Part& only = sources.parts().front();
+  if (only.layout != Layout::Text || sources.parts().size() > 1) {
     throw Error(ErrorKind::Config,
                 {.where = kWhere,
-                 .what = "data.text_windows is for raw text",
-                 .got = std::string(kamerton::data::name_of(sources.layout())),
+                 .what = "data.text_windows is for raw text of one source",
+                 .got = fmt::format("{}{}",
+                                    kamerton::data::name_of(only.layout),
+                                    sources.parts().size() > 1 ? " and other sources" : ""),
                  .allowed = "text",
                  .hint = "data.packing: true fills rows with whole examples"});
   }
@@ -124,35 +133,17 @@ void Dataset::Impl::open_windows() {
                             config.text_split,
                             config.max_line_bytes,
                             bundle.digest_text());
-  windows = TokenWindows::build(sources, preparer, options);
+  windows = TokenWindows::build(sources, preparers.front(), options);
   if (windows->size() == 0) {
     throw Error(ErrorKind::Data, {.where = kWhere, .what = "the text is shorter than two tokens"});
   }
-}
-
-void Dataset::Impl::fill_summary(const std::vector<std::string>& paths) {
-  const bool marks = bundle.chat_template && bundle.chat_template->has_generation_marks();
-  summary.files = paths;
-  summary.layout = kamerton::data::name_of(sources.layout());
-  summary.layout_detected = sources.layout_detected();
-  summary.train_on = name_of(train_on);
-  summary.mask = mask_in_words(train_on, sources.layout(), marks);
-  summary.examples = size();
-  summary.bytes = static_cast<int64_t>(sources.bytes());
-  summary.sequence_length = sequence_length;
-  if (sources.bad_records() > 0) {
-    summary.notes.push_back(fmt::format("{} bad records are left out", sources.bad_records()));
-  }
-  if (sources.layout() == Layout::PromptCompletion && bundle.chat_template && !is_chat(sources)) {
-    summary.notes.push_back(
-        "prompt and completion are plain text: the model's chat template is not applied");
-  }
+  mixture = Mixture(windows->size());
 }
 
 /// Cuts what is too long; false: the example is left out.
 bool Dataset::Impl::fit(Tokenized& tokenized, Prepared& result, const std::string& origin) const {
   const auto limit = static_cast<size_t>(sequence_length);
-  if (tokenized.ids.size() <= limit) {
+  if (tokenized.ids.size() <= limit || packing_splits(config)) {
     return true;
   }
   if (config.too_long == "error") {
@@ -179,8 +170,10 @@ bool Dataset::Impl::fit(Tokenized& tokenized, Prepared& result, const std::strin
   return true;
 }
 
-bool Dataset::Impl::has_target(const Prepared& result, const std::string& origin) const {
-  if (result.example.target_count() > 0) {
+bool Dataset::Impl::has_target(const Prepared& result,
+                               const Example& example,
+                               const std::string& origin) const {
+  if (example.target_count() > 0) {
     return true;
   }
   if (config.on_no_target == "error") {
@@ -189,12 +182,45 @@ bool Dataset::Impl::has_target(const Prepared& result, const std::string& origin
         {.where = kWhere,
          .what = origin + ": the example has no token to train" +
                  (result.truncated ? " after it was cut to data.sequence_length" : ""),
-         .got = fmt::format("{} tokens", result.example.tokens.size()),
+         .got = fmt::format("{} tokens", example.tokens.size()),
          .hint = "data.on_no_target: skip" +
                  std::string(result.truncated ? ", or a larger data.sequence_length" : "")});
   }
   ++skipped_no_target;
   return false;
+}
+
+std::optional<Example> Dataset::Impl::finish(Tokenized tokenized,
+                                             Prepared& result,
+                                             const std::string& origin) const {
+  result.boundary_moved = result.boundary_moved || tokenized.boundary_moved;
+  if (!fit(tokenized, result, origin)) {
+    return std::nullopt;
+  }
+  Example example;
+  example.source_index = result.example.source_index;
+  example.tokens = std::move(tokenized.ids);
+  example.targets.assign(example.tokens.size(), kNoTarget);
+  for (size_t i = 1; i < example.tokens.size(); ++i) {
+    if (tokenized.trained[i] != 0) {
+      example.targets[i - 1] = example.tokens[i];
+    }
+  }
+  if (!has_target(result, example, origin)) {
+    return std::nullopt;
+  }
+  return example;
+}
+
+void Dataset::Impl::finish_pair(TokenizedPair pair,
+                                Prepared& result,
+                                const std::string& origin) const {
+  std::optional<Example> rejected = finish(std::move(pair.rejected), result, origin);
+  std::optional<Example> chosen = finish(std::move(pair.chosen), result, origin);
+  if (chosen && rejected) {
+    result.example = std::move(*chosen);
+    result.example.rejected = std::make_shared<const Example>(std::move(*rejected));
+  }
 }
 
 Prepared Dataset::Impl::prepare(int64_t index) const {
@@ -206,12 +232,9 @@ Prepared Dataset::Impl::prepare(int64_t index) const {
     ++examples;
     return result;
   }
-  Tokenized tokenized;
+  TokenizedRecord tokenized;
   try {
-    // A record that could not be prepared fails here as it did then.
-    auto ready = store ? store->get(index) : std::nullopt;
-    tokenized =
-        ready ? std::move(*ready) : preparer_of(*this, index).prepare(sources.record(index));
+    tokenized = tokenize(index);
   } catch (const Error&) {
     sources.tolerate_current_error(index);
     ++skipped_bad;
@@ -219,37 +242,48 @@ Prepared Dataset::Impl::prepare(int64_t index) const {
   }
   ++examples;
   const std::string origin = sources.origin(index);
-  result.boundary_moved = tokenized.boundary_moved;
-  result.whole_tokens = static_cast<int64_t>(tokenized.ids.size());
-  if (!fit(tokenized, result, origin)) {
-    return result;
+  result.whole_tokens = static_cast<int64_t>(tokenized.pair.chosen.ids.size());
+  if (tokenized.preference) {
+    finish_pair(std::move(tokenized.pair), result, origin);
+  } else if (auto example = finish(std::move(tokenized.pair.chosen), result, origin)) {
+    result.example = std::move(*example);
   }
-  Example& example = result.example;
-  example.tokens = std::move(tokenized.ids);
-  example.targets.assign(example.tokens.size(), kNoTarget);
-  for (size_t i = 1; i < example.tokens.size(); ++i) {
-    if (tokenized.trained[i] != 0) {
-      example.targets[i - 1] = example.tokens[i];
+  result.example.label = tokenized.label;
+  return result;
+}
+
+TokenizedRecord Dataset::Impl::tokenize(int64_t index) const {
+  if (store) {
+    // A record that could not be prepared fails below as it did then.
+    if (auto ready = store->get(index)) {
+      return std::move(*ready);
     }
   }
-  if (!has_target(result, origin)) {
-    example.tokens.clear();
-    example.targets.clear();
+  const Preparer& preparer = preparers[sources.part_of(index)];
+  const Record record = sources.record(index);
+  TokenizedRecord result;
+  result.label = record.label;
+  result.preference = record.rejected != nullptr;
+  if (result.preference) {
+    result.pair = preparer.prepare_preference(record);
+  } else {
+    result.pair.chosen = preparer.prepare(record);
   }
   return result;
 }
 
 std::string Dataset::Impl::digest() const {
-  const std::string text = fmt::format("data 1|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}",
+  const std::string text = fmt::format("data 2|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}|{}",
                                        sources.fingerprint(),
                                        summary.layout,
                                        summary.train_on,
                                        sequence_length,
-                                       config.too_long,
+                                       packing_splits(config) ? "split" : config.too_long,
                                        config.on_no_target,
                                        config.on_bad_record,
                                        config.text_windows ? config.text_split : "",
                                        config.template_time,
+                                       config.mixture_temperature,
                                        bundle.digest_text());
   return storage::tagged(storage::digest_of(std::string_view(text)));
 }
@@ -258,7 +292,13 @@ Dataset::Dataset(const std::vector<std::string>& paths,
                  const DataConfig& config,
                  const text::TokenizerBundle& bundle,
                  int64_t max_positions)
-    : impl_(std::make_unique<Impl>(paths, config, bundle, max_positions)) {}
+    : impl_(std::make_unique<Impl>(
+          sources_of_files(paths, config), config, Side::All, bundle, max_positions)) {}
+Dataset::Dataset(const DataConfig& config,
+                 Side side,
+                 const text::TokenizerBundle& bundle,
+                 int64_t max_positions)
+    : impl_(std::make_unique<Impl>(train_sources(config), config, side, bundle, max_positions)) {}
 Dataset::~Dataset() = default;
 Dataset::Dataset(Dataset&&) noexcept = default;
 Dataset& Dataset::operator=(Dataset&&) noexcept = default;
@@ -269,8 +309,22 @@ int64_t Dataset::size() const {
 Example Dataset::get(int64_t index) const {
   return impl_->prepare(index).example;
 }
+bool Dataset::compares() const {
+  return impl_->config.compares;
+}
+
+int64_t Dataset::row_length() const {
+  return impl_->sequence_length * (compares() ? 2 : 1);
+}
+
 const Summary& Dataset::summary() const {
   return impl_->summary;
+}
+size_t Dataset::source_of(int64_t index) const {
+  return impl_->windows ? 0 : impl_->sources.part_of(index);
+}
+const Mixture& Dataset::mixture() const {
+  return impl_->mixture;
 }
 std::string Dataset::digest() const {
   return impl_->digest();
@@ -290,7 +344,7 @@ Record Dataset::record(int64_t index) const {
 }
 
 Question Dataset::question(int64_t index) const {
-  return impl_->preparer.question(record(index));
+  return impl_->preparers[source_of(index)].question(record(index));
 }
 
 std::string Dataset::raw(int64_t index) const {
@@ -306,7 +360,7 @@ std::vector<int32_t> Dataset::lengths(int64_t begin, int64_t end) const {
   std::vector<int32_t> result;
   result.reserve(static_cast<size_t>(end - begin));
   for (int64_t i = begin; i < end; ++i) {
-    result.push_back(static_cast<int32_t>(get(i).tokens.size()));
+    result.push_back(static_cast<int32_t>(get(i).length()));
   }
   return result;
 }
@@ -319,37 +373,22 @@ Counters Dataset::counters() const {
           .skipped_bad = impl_->skipped_bad};
 }
 
-std::string Summary::text() const {
-  std::string result;
-  for (size_t i = 0; i < files.size() && i < 4; ++i) {
-    result += (i > 0 ? ", " : "") + files[i];
-  }
-  if (files.size() > 4) {
-    result += fmt::format(", and {} more", files.size() - 4);
-  }
-  result += fmt::format("\n{} examples, {}, layout {}{}, rows of up to {} tokens\ntrained: {}",
-                        examples,
-                        core::format_bytes(static_cast<uint64_t>(bytes)),
-                        layout,
-                        layout_detected ? " (found)" : " (given)",
-                        sequence_length,
-                        mask);
-  for (const std::string& note : notes) {
-    result += "\nnote: " + note;
-  }
-  return result;
-}
-
 Dataset open_train(const DataConfig& config,
                    const text::TokenizerBundle& bundle,
                    int64_t max_positions) {
-  return {config.train, config, bundle, max_positions};
+  return {config, Side::Train, bundle, max_positions};
 }
 
 EvalSet open_eval(const DataConfig& config,
                   const text::TokenizerBundle& bundle,
                   int64_t max_positions) {
-  return {config.eval, config, bundle, max_positions};
+  DataConfig unpacked = config;  // rows of evaluation are examples
+  unpacked.packing = false;
+  if (config.eval.empty() && config.validation_fraction > 0) {
+    unpacked.mixture_temperature = 1.0;
+    return {unpacked, Side::Validation, bundle, max_positions};
+  }
+  return {config.eval, unpacked, bundle, max_positions};
 }
 
 }  // namespace kamerton::data

@@ -11,6 +11,7 @@
 
 #include "kamerton/data/dataset.h"
 
+#include "mixture.h"
 #include "preparer.h"
 #include "sources.h"
 #include "token_windows.h"
@@ -18,6 +19,7 @@
 namespace kamerton::data {
 
 class TokenStore;
+struct TokenizedRecord;
 
 /// An example with what happened to it on the way.
 struct Prepared {
@@ -28,21 +30,25 @@ struct Prepared {
 };
 
 struct Dataset::Impl {
-  Impl(const std::vector<std::string>& paths,
+  Impl(const std::vector<SourceConfig>& source_list,
        const DataConfig& config_in,
+       Side side_in,
        const text::TokenizerBundle& bundle_in,
        int64_t max_positions);
 
   Prepared prepare(int64_t index) const;
+  /// What the record is as tokens, from the store or made now. ErrorKind::Data for a bad record.
+  TokenizedRecord tokenize(int64_t index) const;
   int64_t size() const { return windows ? windows->size() : sources.size(); }
   std::string digest() const;
 
   DataConfig config;
+  Side side;
   const text::TokenizerBundle& bundle;
   int64_t sequence_length;
   Sources sources;
-  TrainOn train_on;
-  Preparer preparer;
+  std::vector<Preparer> preparers;  ///< one a source
+  Mixture mixture;
   std::optional<TokenWindows> windows;
   std::shared_ptr<const TokenStore> store;  ///< tokens made by `data prepare`; null: none
   Summary summary;
@@ -55,13 +61,23 @@ struct Dataset::Impl {
 
  private:
   bool fit(Tokenized& tokenized, Prepared& result, const std::string& origin) const;
-  bool has_target(const Prepared& result, const std::string& origin) const;
+  bool has_target(const Prepared& result, const Example& example, const std::string& origin) const;
+  /// Cut to length and with targets; nullopt: left out.
+  std::optional<Example> finish(Tokenized tokenized,
+                                Prepared& result,
+                                const std::string& origin) const;
+  void finish_pair(TokenizedPair pair, Prepared& result, const std::string& origin) const;
   void open_windows();
-  void fill_summary(const std::vector<std::string>& paths);
 };
 
 /// What TrainOn means for this layout. ErrorKind::Config when it cannot be.
 TrainOn resolve_train_on(const DataConfig& config, Layout layout, bool conversational);
+
+/// Whether the first readable record of a source is a conversation.
+bool is_chat(const Sources& sources, size_t part);
+
+/// Everything but the notes of check_sample.
+Summary summarize(const Dataset::Impl& data);
 
 /// Prepares a sample of examples and refuses silent wrongness: nothing usable, no end token
 /// trained. Adds what is worth saying to the notes. ErrorKind::Data.

@@ -10,6 +10,10 @@ int64_t Example::target_count() const {
          std::count(targets.begin(), targets.end(), kNoTarget);
 }
 
+int64_t Example::length() const {
+  return static_cast<int64_t>(tokens.size() + (rejected ? rejected->tokens.size() : 0));
+}
+
 void Batch::append(const Example& example, int64_t sample_id) {
   if (document_offsets.empty()) {
     document_offsets.push_back(0);
@@ -28,6 +32,9 @@ void Batch::append(const Example& example, int64_t sample_id) {
     sample_ids.push_back(sample_id);
   }
   target_count += example.target_count();
+  if (example.rejected) {
+    append(*example.rejected, sample_id);
+  }
 }
 
 }  // namespace kamerton::data

@@ -196,15 +196,20 @@ void fill_distribution(std::vector<int32_t> lengths, Stats& stats) {
   stats.histogram = histogram_of(lengths, stats.longest, kHistogramBins);
 }
 
-}  // namespace
-
-std::string show_example(const Dataset& set, int64_t index, const ShowOptions& options) {
-  const Example example = set.get(index);
-  std::string out = fmt::format("example {} ({}): ", index, set.origin(index));
-  if (example.tokens.empty()) {
-    return out + "left out by data.too_long, data.on_no_target or data.on_bad_record\n";
+std::string counts_of(const Example& example) {
+  std::string text =
+      fmt::format("{} tokens, {} trained", example.tokens.size(), example.target_count());
+  if (example.rejected) {
+    text += fmt::format("; rejected: {} tokens, {} trained",
+                        example.rejected->tokens.size(),
+                        example.rejected->target_count());
   }
-  out += fmt::format("{} tokens, {} trained\n", example.tokens.size(), example.target_count());
+  return text + "\n";
+}
+
+/// The text of an example, what is trained marked, and a line end.
+std::string marked(const Dataset& set, const Example& example, const ShowOptions& options) {
+  std::string out;
   text::StreamingDecoder decoder(set.bundle().tokenizer, false);
   Marker marker(out, options.color);
   for (size_t i = 0; i < example.tokens.size(); ++i) {
@@ -217,6 +222,25 @@ std::string show_example(const Dataset& set, int64_t index, const ShowOptions& o
   out += visible(decoder.finish());
   marker.close();
   return out + "\n";
+}
+
+}  // namespace
+
+std::string show_example(const Dataset& set, int64_t index, const ShowOptions& options) {
+  const Example example = set.get(index);
+  std::string out = fmt::format("example {} ({}): ", index, set.origin(index));
+  if (example.tokens.empty()) {
+    return out + "left out by data.too_long, data.on_no_target or data.on_bad_record\n";
+  }
+  out += counts_of(example);
+  if (example.rejected) {
+    out += "chosen: " + marked(set, example, options);
+    return out + "rejected: " + marked(set, *example.rejected, options);
+  }
+  if (example.label) {
+    out += fmt::format("label: {}\n", *example.label);
+  }
+  return out + marked(set, example, options);
 }
 
 std::string show(const Dataset& set, std::span<const int64_t> indices, const ShowOptions& options) {

@@ -1,21 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "lanes.h"
 
-#include <algorithm>
-#include <cmath>
+#include <utility>
 
 #include "kamerton/core/error.h"
-#include "kamerton/data/stream.h"
 
 namespace kamerton::data {
-namespace {
 
-// Lanes drift apart by a few epochs at most; more would only cost rebuilding.
-constexpr size_t kEpochsKept = 8;
-// Beyond one pass: bad luck with a small set is not an empty one.
-constexpr int64_t kPatience = 4096;
-
-[[noreturn]] void nothing_usable() {
+void nothing_usable() {
   throw core::Error(core::ErrorKind::Data,
                     {.where = "data.stream",
                      .what = "a whole pass over the data found no example that can be used",
@@ -23,32 +15,8 @@ constexpr int64_t kPatience = 4096;
                              "leaves out what it meets"});
 }
 
-}  // namespace
-
-int64_t SampleOrder::operator()(int64_t k) {
-  const int64_t epoch = k / size_;
-  const int64_t position = k % size_;
-  if (!shuffle_) {
-    return position;
-  }
-  auto at = std::find_if(
-      epochs_.begin(), epochs_.end(), [&](const auto& known) { return known.first == epoch; });
-  if (at == epochs_.end()) {
-    if (epochs_.size() == kEpochsKept) {
-      epochs_.erase(std::min_element(
-          epochs_.begin(), epochs_.end(), [](auto& a, auto& b) { return a.first < b.first; }));
-    }
-    epochs_.emplace_back(
-        epoch,
-        core::Permutation(
-            static_cast<uint64_t>(size_), seed_, "data.order", static_cast<uint64_t>(epoch)));
-    at = std::prev(epochs_.end());
-  }
-  return static_cast<int64_t>(at->second(static_cast<uint64_t>(position)));
-}
-
-Lanes::Lanes(const Shape& shape, SampleOrder order, Fetch fetch)
-    : shape_(shape), order_(std::move(order)), fetch_(std::move(fetch)) {
+Lanes::Lanes(const RowShape& shape, bool packing, SampleOrder order, Fetch fetch)
+    : shape_(shape), packing_(packing), order_(std::move(order)), fetch_(std::move(fetch)) {
   lanes_.resize(static_cast<size_t>(shape.lane_count));
   for (size_t i = 0; i < lanes_.size(); ++i) {
     lanes_[i].next = shape.first_lane + static_cast<int64_t>(i);
@@ -76,7 +44,7 @@ void Lanes::fill_row(int64_t lane_number, Batch& batch) {
   int64_t used = 0;
   do {
     const Example& example = peek(lane);
-    const auto length = static_cast<int64_t>(example.tokens.size());
+    const int64_t length = example.length();
     if (used > 0 && used + length > shape_.sequence_length) {
       break;
     }
@@ -84,7 +52,7 @@ void Lanes::fill_row(int64_t lane_number, Batch& batch) {
     used += length;
     lane.held.reset();
     lane.next += shape_.rows;
-  } while (shape_.packing);
+  } while (packing_);
   ++batch.rows;
 }
 
@@ -103,48 +71,18 @@ void Lanes::seek(std::span<const int64_t> cursors) {
   }
 }
 
-int64_t steps_for_epochs(const DataConfig& config,
-                         uint64_t seed,
-                         double epochs,
-                         int64_t size,
-                         std::span<const int32_t> lengths,
-                         int64_t sequence_length) {
-  const double wanted = std::ceil(epochs * static_cast<double>(size) - 1e-6);
-  const auto target = static_cast<int64_t>(wanted);
-  const int64_t rows = config.batch_rows;
-  if (!config.packing) {
-    return (target + rows - 1) / rows;
+bool Lanes::may_stand(int64_t lane, int64_t cursor) const {
+  return cursor >= 0 && cursor % shape_.rows == lane;
+}
+
+double Lanes::epochs() const {
+  double elements = 0;
+  for (size_t i = 0; i < lanes_.size(); ++i) {
+    const int64_t lane = shape_.first_lane + static_cast<int64_t>(i);
+    elements += static_cast<double>((lanes_[i].next - lane) / shape_.rows);
   }
-  if (static_cast<int64_t>(lengths.size()) != size) {
-    throw core::Error(core::ErrorKind::Internal,
-                      {.where = "data.stream",
-                       .what = "with packing the length of every example is needed",
-                       .got = std::to_string(lengths.size()),
-                       .allowed = std::to_string(size)});
-  }
-  if (std::all_of(lengths.begin(), lengths.end(), [](int32_t n) { return n == 0; })) {
-    nothing_usable();
-  }
-  SampleOrder order(size, seed, config.shuffle);
-  std::vector<int64_t> next(static_cast<size_t>(rows));
-  for (int64_t lane = 0; lane < rows; ++lane) {
-    next[static_cast<size_t>(lane)] = lane;
-  }
-  int64_t consumed = 0;
-  int64_t steps = 0;
-  while (consumed < target) {
-    for (int64_t& k : next) {
-      for (int64_t used = 0;; k += rows, ++consumed) {
-        const int64_t length = lengths[static_cast<size_t>(order(k))];
-        if (used > 0 && used + length > sequence_length) {
-          break;
-        }
-        used += length;
-      }
-    }
-    ++steps;
-  }
-  return steps;
+  const double per_lane = elements / static_cast<double>(shape_.lane_count);
+  return per_lane * static_cast<double>(shape_.rows) / static_cast<double>(order_.size());
 }
 
 }  // namespace kamerton::data

@@ -11,7 +11,20 @@
 
 namespace kamerton::data {
 
-enum class Layout { Text, Messages, PromptCompletion, Alpaca, ShareGpt };
+enum class Layout {
+  Text,
+  Messages,
+  PromptCompletion,
+  Alpaca,
+  ShareGpt,
+  Preference,         ///< prompt (or a common beginning), chosen, rejected
+  UnpairedPreference  ///< prompt, completion, label
+};
+
+/// Whether records compare or judge answers, which a loss on tokens alone cannot use.
+inline bool is_preference(Layout layout) {
+  return layout == Layout::Preference || layout == Layout::UnpairedPreference;
+}
 
 std::string_view name_of(Layout layout);
 /// ErrorKind::Config for an unknown name.

@@ -20,7 +20,6 @@
 #include "kamerton/text/bundle.h"
 
 #include "dataset_impl.h"
-#include "impl_access.h"
 #include "token_store.h"
 
 namespace kamerton::data {
@@ -165,7 +164,7 @@ void StorePreparation::Impl::make(int64_t part) const {
   PartWriter writer;
   for (int64_t i = info.first; i < info.first + info.records; ++i) {
     try {
-      writer.add(preparer_of(data, i).prepare(data.sources.record(i)));
+      writer.add(data.tokenize(i));
     } catch (const Error&) {
       data.sources.tolerate_current_error(i);
       writer.add_bad();

@@ -72,6 +72,20 @@ Tokenized Preparer::prepare(const Record& record) const {
   }
 }
 
+TokenizedPair Preparer::prepare_preference(const Record& record) const {
+  TokenizedPair pair{prepare(record), prepare(*record.rejected)};
+  const auto start = [](const Tokenized& tokenized) {
+    return std::find(tokenized.trained.begin(), tokenized.trained.end(), uint8_t{1}) -
+           tokenized.trained.begin();
+  };
+  const auto common = std::min(start(pair.chosen), start(pair.rejected));
+  for (Tokenized* one : {&pair.chosen, &pair.rejected}) {
+    one->boundary_moved = one->boundary_moved || start(*one) != common;
+    std::fill(one->trained.begin() + common, one->trained.end(), uint8_t{1});
+  }
+  return pair;
+}
+
 Tokenized Preparer::prepare_text(const Record& record) const {
   Tokenized result;
   result.ids = bundle_->tokenizer.encode(with_end(record.completion), true);

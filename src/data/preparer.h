@@ -25,6 +25,12 @@ struct Tokenized {
   bool boundary_moved = false;
 };
 
+/// Two answers to one prompt, trained from the same position on.
+struct TokenizedPair {
+  Tokenized chosen;
+  Tokenized rejected;
+};
+
 /// Immutable, thread-safe. The bundle must outlive it.
 class Preparer {
  public:
@@ -35,6 +41,10 @@ class Preparer {
   /// the whole. ErrorKind::Data naming the record's origin when a mask cannot be had or the
   /// template fails.
   Tokenized prepare(const Record& record) const;
+  /// A preference, as TRL's DPOTrainer: the answers start where the prompt's tokens and those of
+  /// either whole part first.
+  TokenizedPair prepare_preference(const Record& record) const;
+  TrainOn train_on() const { return train_on_; }
   Question question(const Record& record) const;
   /// A document for text_windows: `first` and `last` tell whether it starts and ends here.
   std::vector<int32_t> encode_document(const std::string& text, bool first, bool last) const;

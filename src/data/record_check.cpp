@@ -94,7 +94,7 @@ void RecordCheck::check_texts(const Record& record, int64_t number, Tally& tally
   MarkersSeen markers;
   bool personal[kPersonalKinds] = {};
   const std::string& end = data_->bundle.eos_text;
-  visit_texts(record, [&](Speaker, std::string_view text) {
+  const auto look = [&](Speaker, std::string_view text) {
     const TextDamage found = find_damage(text);
     damage.replacement |= found.replacement;
     damage.mojibake |= found.mojibake;
@@ -106,7 +106,11 @@ void RecordCheck::check_texts(const Record& record, int64_t number, Tally& tally
     const MarkersSeen seen = markers_.find(text.substr(0, text.size() - (ended ? end.size() : 0)));
     markers.special |= seen.special;
     markers.foreign |= seen.foreign;
-  });
+  };
+  visit_texts(record, look);
+  if (record.rejected) {
+    visit_texts(*record.rejected, look);
+  }
   const bool document = record.kind == Record::Kind::Text;
   const std::pair<bool, Rule> rules[] = {
       {damage.replacement, Rule::ReplacementChar},
@@ -129,7 +133,9 @@ void RecordCheck::check_texts(const Record& record, int64_t number, Tally& tally
 
 void RecordCheck::check_tokens(
     const Record& record, int64_t index, int64_t number, Tally& tally, RecordSums& sums) const {
-  const Tokenized tokenized = preparer_of(*data_, index).prepare(record);
+  const Preparer& preparer = preparer_of(*data_, index);
+  const Tokenized tokenized =
+      record.rejected ? preparer.prepare_preference(record).chosen : preparer.prepare(record);
   ++sums.prepared;
   const auto& ids = tokenized.ids;
   const auto bos = data_->bundle.bos;
@@ -146,7 +152,7 @@ void RecordCheck::check_fit(const Tokenized& tokenized,
                             RecordSums& sums) const {
   const auto& ids = tokenized.ids;
   const auto limit = static_cast<size_t>(data_->sequence_length);
-  const bool windows = data_->config.text_windows;
+  const bool windows = data_->config.text_windows || packing_splits(data_->config);
   const bool long_one = ids.size() > limit && !windows;
   if (long_one && data_->config.too_long == "skip") {
     return;

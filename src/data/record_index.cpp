@@ -17,7 +17,7 @@ constexpr size_t kBufferedEntries = 1 << 12;
 
 std::string cache_key(const DataFile& file, FileForm form, const IndexOptions& options) {
   std::error_code ignored;
-  return fmt::format("records 1|{}|{}|{}|{}|{}",
+  return fmt::format("records 2|{}|{}|{}|{}|{}",
                      std::filesystem::weakly_canonical(file.path(), ignored).string(),
                      file.fingerprint(),
                      file.modified_ns(),
@@ -26,14 +26,19 @@ std::string cache_key(const DataFile& file, FileForm form, const IndexOptions& o
 }
 
 CacheNumbers to_numbers(const Faults& faults) {
-  return {faults.count, faults.first_line, faults.first_byte, static_cast<uint64_t>(faults.first)};
+  return {faults.count | static_cast<uint64_t>(faults.first) << 56,
+          faults.first_line,
+          faults.first_byte,
+          faults.columns | static_cast<uint64_t>(faults.header_columns) << 32};
 }
 
 Faults from_numbers(const CacheNumbers& numbers) {
-  return {.count = numbers[0],
+  return {.count = numbers[0] & ((uint64_t{1} << 56) - 1),
           .first_line = numbers[1],
           .first_byte = numbers[2],
-          .first = static_cast<Fault>(numbers[3])};
+          .first = static_cast<Fault>(numbers[0] >> 56),
+          .columns = static_cast<uint32_t>(numbers[3]),
+          .header_columns = static_cast<uint32_t>(numbers[3] >> 32)};
 }
 
 CacheNumbers write_entries(const DataFile& file,

@@ -91,16 +91,6 @@ void redact_json(Json& value, PersonalCounts& counts) {
   }
 }
 
-Json record_at(const Sources& sources, const DataConfig& config, int64_t index) {
-  if (!sources.is_document(index)) {
-    return parse_record(
-        sources.raw(index), sources.origin(index), static_cast<size_t>(config.max_line_bytes));
-  }
-  Json document = Json::object();
-  document["text"] = sources.record(index).completion;
-  return document;
-}
-
 }  // namespace
 
 RedactReport redact(const std::vector<std::string>& paths,
@@ -115,11 +105,11 @@ RedactReport redact(const std::vector<std::string>& paths,
   DataConfig any = config;  // whatever its columns are, a record is copied
   any.layout = "text";
   any.check_bytes = 0;
-  const Sources sources(paths, any, false);
+  const Sources sources(sources_of_files(paths, any), any, Side::All, false);
   LineWriter writer(to);
   RedactReport report;
   for (int64_t i = 0; i < sources.size(); ++i) {
-    Json record = record_at(sources, config, i);
+    Json record = sources.json(i);
     PersonalCounts counts = {};
     redact_json(record, counts);
     bool changed = false;

@@ -55,7 +55,9 @@ void check_end(const Dataset::Impl& data, const Found& found, std::vector<std::s
     return;
   }
   const bool known = data.bundle.eos.has_value() || !data.bundle.stop_ids.empty();
-  const bool raw_text = data.sources.layout() == Layout::Text;
+  const bool raw_text = std::all_of(data.sources.parts().begin(),
+                                    data.sources.parts().end(),
+                                    [](const auto& part) { return part.layout == Layout::Text; });
   if (known && !raw_text && data.config.require_end_token) {
     const bool cut = found.truncated == found.examples;
     throw Error(ErrorKind::Data,

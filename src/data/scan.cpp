@@ -11,6 +11,8 @@
 #include "kamerton/core/error.h"
 
 #include "array_scanner.h"
+#include "compression.h"
+#include "csv.h"
 #include "utf8.h"
 
 namespace kamerton::data {
@@ -129,12 +131,15 @@ class Collector {
            .length = static_cast<uint32_t>(length) | (continues ? kContinues : 0),
            .line = saturate(line)});
   }
-  void bad(Fault fault, uint64_t line, uint64_t byte) {
-    if (faults.count++ == 0) {
-      faults.first = fault;
-      faults.first_line = line;
-      faults.first_byte = byte;
+  /// Whether it is the first.
+  bool bad(Fault fault, uint64_t line, uint64_t byte) {
+    if (faults.count++ > 0) {
+      return false;
     }
+    faults.first = fault;
+    faults.first_line = line;
+    faults.first_byte = byte;
+    return true;
   }
   Faults faults;
 
@@ -280,20 +285,55 @@ void scan_array(const DataFile& file, uint64_t max_bytes, Collector& out) {
   scanner.finish();
 }
 
-bool has_text_name(const std::string& path) {
-  return path.ends_with(".txt") || path.ends_with(".md") || path.ends_with(".text");
+void scan_csv(const DataFile& file, bool tabs, uint64_t max_bytes, Collector& out) {
+  const CsvHeader header = read_csv_header(file, tabs);
+  const uint64_t columns = header.columns.size();
+  bool in_header = true;
+  const auto row = [&](const CsvRow& found) {
+    if (found.blank || in_header) {
+      in_header = in_header && found.blank;
+    } else if (found.bad_text > 0) {
+      out.bad(Fault::BadText, found.line, found.bad_text);
+    } else if (found.length > max_bytes) {
+      out.bad(Fault::TooLong, found.line, max_bytes + 1);
+    } else if (found.bad_quote) {
+      out.bad(Fault::Quotes, found.line, found.quote_byte);
+    } else if (found.fields == columns) {
+      out.good(found.offset, found.length, found.line);
+    } else if (out.bad(Fault::Columns, found.line, found.length)) {
+      out.faults.columns = saturate(found.fields);
+      out.faults.header_columns = saturate(columns);
+    }
+  };
+  const uint64_t start = text_start(file);
+  CsvScanner scanner(header.delimiter, start);
+  for_each_chunk(file, start, [&](uint64_t offset, std::string_view chunk) {
+    scanner.feed(offset, chunk, row);
+  });
+  scanner.finish(row);
+}
+
+bool ends_with_any(const std::string& path, std::initializer_list<std::string_view> suffixes) {
+  return std::any_of(suffixes.begin(), suffixes.end(), [&](std::string_view suffix) {
+    return path.ends_with(suffix);
+  });
 }
 
 }  // namespace
 
-const char* describe_fault(Fault fault) {
-  switch (fault) {
+std::string describe_fault(const Faults& faults) {
+  switch (faults.first) {
     case Fault::BadText:
       return "a byte that is not UTF-8 text, or zero";
     case Fault::TooLong:
       return "a record longer than data.max_line_bytes";
     case Fault::Empty:
       return "an empty element in the array";
+    case Fault::Quotes:
+      return "a quoted field that is never closed, or goes on behind its closing quote";
+    case Fault::Columns:
+      return fmt::format(
+          "a row of {} columns under a header of {}", faults.columns, faults.header_columns);
     case Fault::None:
       break;
   }
@@ -303,15 +343,22 @@ const char* describe_fault(Fault fault) {
 FileForm detect_form(const DataFile& file,
                      const std::string& format,
                      const std::string& text_split) {
-  const FileForm text = text_split == "file" ? FileForm::WholeText : FileForm::Paragraphs;
-  if (format == "jsonl") {
-    return FileForm::Jsonl;
+  const std::string name = without_compression_suffix(file.path());
+  const bool is_auto = format == "auto";
+  if (format == "jsonl" || format == "parquet" || format == "arrow") {
+    return FileForm::Jsonl;  // the latter two have been made lines
   }
   if (format == "json") {
     return FileForm::JsonArray;
   }
-  if (format == "text" || has_text_name(file.path())) {
-    return text;
+  if (format == "csv" || (is_auto && name.ends_with(".csv"))) {
+    return FileForm::Csv;
+  }
+  if (format == "tsv" || (is_auto && name.ends_with(".tsv"))) {
+    return FileForm::Tsv;
+  }
+  if (format == "text" || ends_with_any(name, {".txt", ".md", ".text"})) {
+    return text_split == "file" ? FileForm::WholeText : FileForm::Paragraphs;
   }
   const uint64_t start = text_start(file);
   const std::string head = file.read(start, std::min<uint64_t>(file.size() - start, 4096));
@@ -319,16 +366,16 @@ FileForm detect_form(const DataFile& file,
   if (first != std::string::npos && head[first] == '[') {
     return FileForm::JsonArray;
   }
-  const bool named = file.path().ends_with(".jsonl") || file.path().ends_with(".ndjson") ||
-                     file.path().ends_with(".json");
-  if (named || (first != std::string::npos && head[first] == '{')) {
+  if (ends_with_any(name, {".jsonl", ".ndjson", ".json"}) ||
+      (first != std::string::npos && head[first] == '{')) {
     return FileForm::Jsonl;
   }
-  throw core::Error(core::ErrorKind::Data,
-                    {.where = "data.scan",
-                     .what = file.path() + ": neither its name nor its first bytes tell the form",
-                     .allowed = "JSONL, a JSON array, plain text (.txt, .md)",
-                     .hint = "data.format: jsonl, json or text"});
+  throw core::Error(
+      core::ErrorKind::Data,
+      {.where = "data.scan",
+       .what = file.path() + ": neither its name nor its first bytes tell the form",
+       .allowed = "JSONL, a JSON array, CSV, TSV, plain text (.txt, .md), Parquet, Arrow",
+       .hint = "data.format: jsonl, json, csv, tsv or text"});
 }
 
 Faults scan(const DataFile& file,
@@ -355,6 +402,10 @@ Faults scan(const DataFile& file,
       break;
     case FileForm::JsonArray:
       scan_array(file, max_record_bytes, out);
+      break;
+    case FileForm::Csv:
+    case FileForm::Tsv:
+      scan_csv(file, form == FileForm::Tsv, max_record_bytes, out);
       break;
   }
   return out.faults;

@@ -16,7 +16,14 @@ enum class FileForm {
   Paragraphs,  ///< text between blank lines
   WholeText,   ///< the file is one document
   TextPieces,  ///< the file is one document, in pieces of at most 1 MiB
+  Csv,         ///< a row is a record; the first names the columns
+  Tsv,         ///< the same with tabs
 };
+
+inline bool is_plain_text(FileForm form) {
+  return form == FileForm::Paragraphs || form == FileForm::WholeText ||
+         form == FileForm::TextPieces;
+}
 
 /// Where a record lies. Written to index files as it is.
 struct Entry {
@@ -26,7 +33,7 @@ struct Entry {
 };
 inline constexpr uint32_t kContinues = uint32_t{1} << 31;
 
-enum class Fault : uint32_t { None, BadText, TooLong, Empty };
+enum class Fault : uint8_t { None, BadText, TooLong, Empty, Quotes, Columns };
 
 /// Records that were left out of the index.
 struct Faults {
@@ -34,10 +41,12 @@ struct Faults {
   uint64_t first_line = 0;
   uint64_t first_byte = 0;  ///< within the record, from 1
   Fault first = Fault::None;
+  uint32_t columns = 0;  ///< Fault::Columns: of the row, and of the header
+  uint32_t header_columns = 0;
 };
 
-/// "bad UTF-8 or a zero byte", ...
-const char* describe_fault(Fault fault);
+/// "a byte that is not UTF-8 text, or zero", ...
+std::string describe_fault(const Faults& faults);
 
 /// By the first bytes, then the name. ErrorKind::Data when neither tells.
 FileForm detect_form(const DataFile& file,

@@ -5,8 +5,12 @@
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
+#include <sys/resource.h>
 
 #include "kamerton/core/error.h"
+
+#include "file_list.h"
+#include "staging.h"
 
 namespace kamerton::data {
 namespace {
@@ -15,7 +19,6 @@ using core::Error;
 using core::ErrorKind;
 
 constexpr char kWhere[] = "data.sources";
-constexpr int64_t kDetectRecords = 16;
 
 /// Line ends of other systems, as one sign.
 std::string unix_line_ends(std::string text) {
@@ -32,56 +35,104 @@ std::string unix_line_ends(std::string text) {
   return result;
 }
 
+bool is_csv(FileForm form) {
+  return form == FileForm::Csv || form == FileForm::Tsv;
+}
+
+/// Files stay open, two descriptors each: as many as this process may have.
+void allow_open_files(size_t count) {
+  rlimit limit{};
+  if (count < 256 || getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    return;
+  }
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);  // when it fails, opening the file too many says so
+}
+
 }  // namespace
 
-Sources::Sources(const std::vector<std::string>& paths, const DataConfig& config, bool has_template)
+Sources::Sources(const std::vector<SourceConfig>& sources,
+                 const DataConfig& config,
+                 Side side,
+                 bool has_template)
     : config_(config), has_template_(has_template) {
-  if (paths.empty()) {
-    throw Error(ErrorKind::Config,
-                {.where = kWhere,
-                 .what = "there are no data files",
-                 .hint = "data.train: [file.jsonl], and data.eval for evaluation"});
-  }
-  for (const std::string& path : paths) {
-    open(path);
+  for (const SourceConfig& source : sources) {
+    if (source.files.empty()) {
+      throw Error(ErrorKind::Config,
+                  {.where = kWhere,
+                   .what = "there are no data files",
+                   .hint = "data.train: [file.jsonl], and data.eval for evaluation"});
+    }
+    open_part(source, side);
   }
   if (left_out_ > config_.max_bad_records) {
     throw Error(ErrorKind::Data,
                 {.where = kWhere,
-                 .what = fmt::format("{}: too many bad records", paths.front()),
+                 .what = fmt::format("{}: too many bad records", parts_.front().files.front()),
                  .got = fmt::format("{}", left_out_),
                  .allowed = fmt::format("data.max_bad_records = {}", config_.max_bad_records)});
   }
-  find_layout();
+  for (Part& part : parts_) {
+    find_layout(part);
+  }
   if (bytes_ <= static_cast<uint64_t>(config_.check_bytes)) {
     check_all();
   }
 }
 
-void Sources::open(const std::string& path) {
-  DataFile file = DataFile::open(path);
-  FileForm form = detect_form(file, config_.format, config_.text_split);
-  if (form == FileForm::WholeText && config_.text_windows) {
-    form = FileForm::TextPieces;
+void Sources::open_part(const SourceConfig& source, Side side) {
+  parts_.push_back({.config = source,
+                    .columns = ColumnNames(source.columns),
+                    .layout = Layout::Text,
+                    .detected = false,
+                    .first = size_,
+                    .size = 0,
+                    .first_record = records_,
+                    .selection = std::nullopt,
+                    .files = expand_files(source.files)});
+  Part& part = parts_.back();
+  allow_open_files(files_.size() + part.files.size());
+  for (const std::string& path : part.files) {
+    open_file(path);
   }
+  part.size = records_ - part.first_record;
+  if (side != Side::All && config_.validation_fraction > 0) {
+    select(part, side);
+  }
+  part.size = std::min(part.size, part.config.max_examples.value_or(part.size));
+  size_ += part.size;
+}
+
+void Sources::open_file(const std::string& path) {
+  const Part& part = parts_.back();
+  StagedFile staged = stage(path, part.config.format, config_, part.columns.wanted());
   const IndexOptions options{.max_record_bytes = static_cast<uint64_t>(config_.max_line_bytes),
                              .folder = config_.index_dir};
-  RecordIndex index = RecordIndex::build(file, form, options);
-  sources_.push_back({std::move(file), form, std::move(index), size_});
-  const Source& source = sources_.back();
-  check_faults(source);
-  if (source.index.size() == 0) {
+  RecordIndex index = RecordIndex::build(staged.file, staged.form, options);
+  CsvHeader header = is_csv(staged.form)
+                         ? read_csv_header(staged.file, staged.form == FileForm::Tsv)
+                         : CsvHeader{};
+  files_.push_back({.file = std::move(staged.file),
+                    .form = staged.form,
+                    .index = std::move(index),
+                    .fingerprint = staged.fingerprint,
+                    .header = std::move(header),
+                    .part = parts_.size() - 1,
+                    .first = records_});
+  const File& file = files_.back();
+  check_faults(file);
+  if (file.index.size() == 0) {
     throw Error(ErrorKind::Data,
                 {.where = kWhere,
                  .what = path + ": the data file holds no records",
                  .allowed = "one record or more"});
   }
-  size_ += static_cast<int64_t>(source.index.size());
-  bytes_ += source.file.size();
+  records_ += static_cast<int64_t>(file.index.size());
+  bytes_ += file.file.size();
 }
 
-void Sources::check_faults(const Source& source) {
-  const Faults& faults = source.index.faults();
+void Sources::check_faults(const File& file) {
+  const Faults& faults = file.index.faults();
   if (faults.count == 0) {
     return;
   }
@@ -89,105 +140,48 @@ void Sources::check_faults(const Source& source) {
     throw Error(ErrorKind::Data,
                 {.where = kWhere,
                  .what = fmt::format("{}:{}:{}: {}",
-                                     source.file.path(),
+                                     file.file.path(),
                                      faults.first_line,
                                      faults.first_byte,
-                                     describe_fault(faults.first)),
+                                     describe_fault(faults)),
                  .got = fmt::format("{} bad records in this file", faults.count),
                  .hint = "mend the file, or data.on_bad_record: skip"});
   }
   left_out_ += static_cast<int64_t>(faults.count);
 }
 
-bool Sources::is_text(const Source& source) const {
-  return source.form != FileForm::Jsonl && source.form != FileForm::JsonArray;
+/// Keeps one side of the split.
+void Sources::select(Part& part, Side side) {
+  Selection::Options options{.fraction = config_.validation_fraction,
+                             .side = side,
+                             .key = {},
+                             .folder = config_.index_dir};
+  for (const File& file : files_) {
+    options.key += file.part + 1 == parts_.size() ? file.fingerprint + "\n" : "";
+  }
+  options.key += fmt::format("{}|{}|{}|{}",
+                             part.config.format,
+                             config_.text_split,
+                             config_.max_line_bytes,
+                             config_.text_windows);
+  const int64_t first = part.first_record;
+  part.selection = Selection::build(
+      part.size, [&](int64_t i) { return read(place(first + i)); }, options);
+  if (part.selection->size() == 0) {
+    throw Error(
+        ErrorKind::Data,
+        {.where = kWhere,
+         .what = fmt::format("{}: no record falls on the {} side of the split",
+                             part.config.name,
+                             side == Side::Train ? "training" : "validation"),
+         .got = fmt::format(
+             "{} records, data.validation_fraction = {}", part.size, config_.validation_fraction),
+         .hint = "another fraction, or held-out files in data.eval"});
+  }
+  part.size = part.selection->size();
 }
 
-void Sources::find_layout() {
-  if (config_.layout != "auto") {
-    layout_ = layout_from(config_.layout);
-    return;
-  }
-  for (const Source& source : sources_) {
-    if (is_text(source)) {
-      note_layout(source.first, source);
-      continue;
-    }
-    const auto count = std::min(kDetectRecords, static_cast<int64_t>(source.index.size()));
-    for (int64_t i = 0; i < count; ++i) {
-      note_layout(source.first + i, source);
-    }
-  }
-  if (!detected_) {
-    throw Error(ErrorKind::Data,
-                {.where = kWhere,
-                 .what = sources_.front().file.path() +
-                         ": none of the first records can be read, so their layout is unknown"});
-  }
-}
-
-void Sources::note_layout(int64_t index, const Source& source) {
-  std::optional<Layout> found = Layout::Text;
-  std::string columns;
-  if (!is_text(source)) {
-    try {
-      const core::Json json =
-          parse_record(raw(index), origin(index), static_cast<size_t>(config_.max_line_bytes));
-      found = detect_layout(json);
-      columns = describe_columns(json);
-    } catch (const Error&) {
-      tolerate_current_error(index);
-      return;
-    }
-  }
-  if (!found) {
-    throw Error(ErrorKind::Data,
-                {.where = kWhere,
-                 .what = origin(index) + ": no known layout",
-                 .got = columns,
-                 .allowed = "messages; prompt and completion; instruction and output; "
-                            "conversations; text",
-                 .hint = "rename the columns, or say data.layout"});
-  }
-  if (detected_ && *found != layout_) {
-    throw Error(ErrorKind::Data,
-                {.where = kWhere,
-                 .what = origin(index) + ": another layout than in the records before",
-                 .got = std::string(name_of(*found)),
-                 .allowed = std::string(name_of(layout_)),
-                 .hint = "files of one layout, or data.layout"});
-  }
-  layout_ = *found;
-  detected_ = true;
-}
-
-void Sources::check_all() const {
-  int64_t bad = 0;
-  std::string first;
-  for (int64_t i = 0; i < size_; ++i) {
-    try {
-      record(i);
-    } catch (const Error& error) {
-      if (error.kind() != ErrorKind::Data || skips_bad()) {
-        tolerate_current_error(i);
-        continue;
-      }
-      if (bad++ == 0) {
-        first = error.what();
-      }
-    }
-  }
-  if (bad > 0) {
-    const size_t bracket = first.find("] ");
-    throw Error(ErrorKind::Data,
-                {.where = kWhere,
-                 .what = bracket == std::string::npos ? first : first.substr(bracket + 2),
-                 .got = fmt::format("{} bad records of {}", bad, size_),
-                 .hint = "mend the file, or data.on_bad_record: skip"});
-  }
-}
-
-const Sources::Source& Sources::source_of(int64_t index) const {
+size_t Sources::part_of(int64_t index) const {
   if (index < 0 || index >= size_) {
     throw Error(ErrorKind::Internal,
                 {.where = kWhere,
@@ -195,47 +189,77 @@ const Sources::Source& Sources::source_of(int64_t index) const {
                  .got = std::to_string(index),
                  .allowed = fmt::format("0 to {}", size_ - 1)});
   }
-  const auto after = std::upper_bound(
-      sources_.begin(), sources_.end(), index, [](int64_t i, const Source& source) {
-        return i < source.first;
+  const auto after =
+      std::upper_bound(parts_.begin(), parts_.end(), index, [](int64_t i, const Part& part) {
+        return i < part.first;
       });
-  return *std::prev(after);
+  return static_cast<size_t>(after - parts_.begin()) - 1;
 }
 
-const Entry& Sources::entry_of(const Source& source, int64_t index) const {
-  return source.index.entries()[static_cast<size_t>(index - source.first)];
+int64_t Sources::record_of(int64_t index) const {
+  const Part& part = parts_[part_of(index)];
+  const int64_t within = index - part.first;
+  return part.first_record + (part.selection ? (*part.selection)[within] : within);
+}
+
+Sources::Place Sources::place(int64_t record) const {
+  const auto after =
+      std::upper_bound(files_.begin(), files_.end(), record, [](int64_t i, const File& file) {
+        return i < file.first;
+      });
+  const File& file = *std::prev(after);
+  return {file, file.index.entries()[static_cast<size_t>(record - file.first)]};
+}
+
+std::string Sources::origin_of(const Place& place) const {
+  return fmt::format("{}:{}", place.file.file.path(), place.entry.line);
+}
+
+std::string Sources::read(const Place& place) const {
+  return place.file.file.read(place.entry.offset, place.entry.length & ~kContinues);
 }
 
 std::string Sources::origin(int64_t index) const {
-  const Source& source = source_of(index);
-  return fmt::format("{}:{}", source.file.path(), entry_of(source, index).line);
+  return origin_of(place(record_of(index)));
 }
 
 std::string Sources::raw(int64_t index) const {
-  const Source& source = source_of(index);
-  const Entry& entry = entry_of(source, index);
-  return source.file.read(entry.offset, entry.length & ~kContinues);
+  return read(place(record_of(index)));
 }
 
 bool Sources::continues(int64_t index) const {
-  return (entry_of(source_of(index), index).length & kContinues) != 0;
+  const int64_t record = record_of(index);
+  return (place(record).entry.length & kContinues) != 0 && index > 0 &&
+         record_of(index - 1) == record - 1;
+}
+
+core::Json Sources::json_of(const Place& place, const std::string& origin) const {
+  const ColumnNames& columns = parts_[place.file.part].columns;
+  if (is_csv(place.file.form)) {
+    return record_of_row(read(place), place.file.header, columns, origin);
+  }
+  return columns.apply(
+      parse_record(read(place), origin, static_cast<size_t>(config_.max_line_bytes)), origin);
 }
 
 Record Sources::record(int64_t index) const {
-  const Source& source = source_of(index);
-  const std::string place = origin(index);
-  if (is_text(source)) {
+  const Place found = place(record_of(index));
+  std::string origin = origin_of(found);
+  if (is_plain_text(found.file.form)) {
     Record record;
-    record.completion = unix_line_ends(raw(index));
-    record.origin = place;
+    record.completion = unix_line_ends(read(found));
+    record.origin = std::move(origin);
     return record;
   }
-  const core::Json json =
-      parse_record(raw(index), place, static_cast<size_t>(config_.max_line_bytes));
-  return to_record(json, layout_, has_template_, place);
+  return to_record(json_of(found, origin), parts_[found.file.part].layout, has_template_, origin);
 }
 
 void Sources::tolerate_current_error(int64_t index) const {
+  const int64_t record = record_of(index);
+  count_bad(record, origin_of(place(record)));
+}
+
+void Sources::count_bad(int64_t key, const std::string& origin) const {
   try {
     throw;
   } catch (const Error& error) {
@@ -244,12 +268,12 @@ void Sources::tolerate_current_error(int64_t index) const {
     }
   }
   const std::scoped_lock lock(bad_->mutex);
-  bad_->seen.insert(index);
+  bad_->seen.insert(key);
   const int64_t count = left_out_ + static_cast<int64_t>(bad_->seen.size());
   if (count > config_.max_bad_records) {
     throw Error(ErrorKind::Data,
                 {.where = kWhere,
-                 .what = origin(index) + ": one bad record too many",
+                 .what = origin + ": one bad record too many",
                  .got = fmt::format("{}", count),
                  .allowed = fmt::format("data.max_bad_records = {}", config_.max_bad_records)});
   }
@@ -260,18 +284,30 @@ int64_t Sources::bad_records() const {
   return left_out_ + static_cast<int64_t>(bad_->seen.size());
 }
 
-std::vector<std::string> Sources::files() const {
-  std::vector<std::string> paths;
-  for (const Source& source : sources_) {
-    paths.push_back(source.file.path());
+core::Json Sources::json(int64_t index) const {
+  const Place found = place(record_of(index));
+  if (!is_plain_text(found.file.form)) {
+    return json_of(found, origin_of(found));
   }
-  return paths;
+  core::Json document = core::Json::object();
+  document["text"] = unix_line_ends(read(found));
+  return document;
 }
 
 std::string Sources::fingerprint() const {
   std::string text;
-  for (const Source& source : sources_) {
-    text += source.file.fingerprint() + "\n";
+  for (const File& file : files_) {
+    text += file.fingerprint + "\n";
+  }
+  for (const Part& part : parts_) {
+    text += fmt::format("{}|{}|{}|{}\n",
+                        part.size,
+                        name_of(part.layout),
+                        part.config.weight.value_or(0.0),
+                        part.selection ? config_.validation_fraction : 0.0);
+    for (const auto& [name, column] : part.config.columns.given()) {
+      text += name + "=" + column + "\n";
+    }
   }
   return text;
 }

@@ -51,8 +51,17 @@ std::string settings_of(const Dataset::Impl& data) {
   DataConfig config = data.config;
   config.train = defaults.train;
   config.eval = defaults.eval;
-  config.layout = name_of(data.sources.layout());
-  config.train_on = data.summary.train_on;
+  config.layout = defaults.layout;  // what was found is said apart
+  config.train_on = defaults.train_on;
+  config.mixture_temperature = defaults.mixture_temperature;
+  config.packing_strategy = defaults.packing_strategy;
+  config.group_by_length = defaults.group_by_length;
+  for (SourceConfig& source : config.sources) {
+    source.name.clear();
+    source.files.clear();
+    source.weight.reset();
+    source.layout = defaults.layout;
+  }
   config.sequence_length = defaults.sequence_length;
   config.too_long = defaults.too_long;
   config.on_no_target = defaults.on_no_target;
@@ -80,9 +89,19 @@ std::string digest_text(const std::string& text) {
 StoreKey store_key(const Dataset::Impl& data, int threads) {
   Json made_from = Json::object();
   made_from["data"] = Json::array();
-  for (const std::string& path : data.sources.files()) {
-    made_from["data"].push_back(file_digest(path, data.config, threads));
+  made_from["sources"] = Json::array();
+  for (size_t i = 0; i < data.sources.parts().size(); ++i) {
+    const Sources::Part& part = data.sources.parts()[i];
+    Json source = Json::object();
+    source["layout"] = name_of(part.layout);
+    source["train_on"] = static_cast<int>(data.preparers[i].train_on());
+    source["examples"] = part.size;
+    made_from["sources"].push_back(std::move(source));
+    for (const std::string& path : part.files) {
+      made_from["data"].push_back(file_digest(path, data.config, threads));
+    }
   }
+  made_from["side"] = static_cast<int>(data.side);
   made_from["tokenizer"] = digest_text(data.bundle.tokenizer.digest_text());
   made_from["tokenizer_and_template"] = digest_text(data.bundle.digest_text());
   made_from["settings"] = settings_of(data);

@@ -10,7 +10,9 @@
 #include "kamerton/core/error.h"
 
 #include "lanes.h"
+#include "layout.h"
 #include "prefetcher.h"
+#include "stream_parts.h"
 
 namespace kamerton::data {
 namespace {
@@ -26,7 +28,35 @@ constexpr int64_t kStateVersion = 1;
 struct Step {
   std::vector<Batch> batches;
   std::vector<int64_t> cursors;
+  double epochs = 0;
 };
+
+/// A loss on the tokens of one answer would ignore the other, and one that compares needs both.
+void require_answers(const Dataset& set) {
+  for (const SourceSummary& source : set.summary().sources) {
+    const Layout layout = layout_from(source.layout);
+    if (set.compares() && layout != Layout::Preference) {
+      throw Error(
+          ErrorKind::Config,
+          {.where = kWhere,
+           .what = source.name + ": the objective compares answers, and the records have one",
+           .got = "layout " + source.layout,
+           .allowed = "prompt, chosen and rejected",
+           .hint = "objective.method: sft, or data.columns for columns of other names"});
+    }
+    if (!set.compares() && is_preference(layout_from(source.layout))) {
+      throw Error(ErrorKind::Config,
+                  {.where = kWhere,
+                   .what = source.name + ": the records compare or judge answers, which the loss "
+                                         "of this method does not use",
+                   .got = "layout " + source.layout,
+                   .allowed = "records with one answer",
+                   .hint = "objective.method: dpo; to imitate the better answers: data.layout: "
+                           "prompt_completion with "
+                           "data.columns: {completion: chosen}"});
+    }
+  }
+}
 
 [[noreturn]] void bad_state(const std::string& what,
                             const std::string& got,
@@ -70,16 +100,12 @@ struct TrainStream::Impl {
         digest(dataset.digest()),
         lane_count(config.batch_rows / world_size),
         first_lane(lane_count * rank),
-        lanes({.rows = config.batch_rows,
-               .first_lane = first_lane,
-               .lane_count = lane_count,
-               .packing = config.packing,
-               .sequence_length = dataset.summary().sequence_length},
-              SampleOrder(dataset.size(), seed, config.shuffle),
-              [this](int64_t index) { return dataset.get(index); }),
-        cursors(lanes.cursors()),
+        order((require_answers(dataset), dataset.mixture()), seed, config.shuffle),
+        rows(make_rows({})),
+        cursors(rows->cursors()),
         steps([this] { return make_step(); }, static_cast<size_t>(config.prefetch)) {}
 
+  std::unique_ptr<RowSource> make_rows(std::vector<int32_t> lengths);
   Step make_step();
   /// What must be the same for a state to be continued, except for the world size.
   Json settings() const;
@@ -90,10 +116,24 @@ struct TrainStream::Impl {
   std::string digest;
   int64_t lane_count;
   int64_t first_lane;
-  Lanes lanes;                   // only the preparing thread, or nobody
-  std::vector<int64_t> cursors;  // after the last next()
-  Prefetcher<Step> steps;        // last: its thread ends before the rest goes
+  SampleOrder order;
+  std::unique_ptr<RowSource> rows;  // only the preparing thread, or nobody
+  std::vector<int64_t> cursors;     // after the last next()
+  double epochs = 0;                // the same
+  Prefetcher<Step> steps;           // last: its thread ends before the rest goes
 };
+
+std::unique_ptr<RowSource> TrainStream::Impl::make_rows(std::vector<int32_t> lengths) {
+  const RowShape shape{.rows = config.batch_rows,
+                       .first_lane = first_lane,
+                       .lane_count = lane_count,
+                       .sequence_length = dataset.row_length()};
+  const Fetch fetch = [this](int64_t index) { return dataset.get(index); };
+  if (const std::optional<WindowStrategy> strategy = window_strategy(config)) {
+    return std::make_unique<WindowRows>(*strategy, shape, order, fetch, std::move(lengths));
+  }
+  return std::make_unique<Lanes>(shape, config.packing, order, fetch);
+}
 
 Step TrainStream::Impl::make_step() {
   Step step;
@@ -101,10 +141,11 @@ Step TrainStream::Impl::make_step() {
   int64_t lane = 0;
   for (Batch& batch : step.batches) {
     for (int64_t row = 0; row < config.micro_batch_rows; ++row) {
-      lanes.fill_row(lane++, batch);
+      rows->fill_row(lane++, batch);
     }
   }
-  step.cursors = lanes.cursors();
+  step.cursors = rows->cursors();
+  step.epochs = rows->epochs();
   return step;
 }
 
@@ -116,6 +157,9 @@ Json TrainStream::Impl::settings() const {
   result["seed"] = seed;
   result["shuffle"] = config.shuffle;
   result["packing"] = config.packing;
+  if (window_strategy(config)) {
+    result["strategy"] = config.packing ? config.packing_strategy : "group_by_length";
+  }
   result["sequence_length"] = dataset.summary().sequence_length;
   result["digest"] = digest;
   return result;
@@ -135,6 +179,7 @@ TrainStream& TrainStream::operator=(TrainStream&&) noexcept = default;
 std::vector<Batch> TrainStream::next() {
   Step step = impl_->steps.next();
   impl_->cursors = std::move(step.cursors);
+  impl_->epochs = step.epochs;
   return std::move(step.batches);
 }
 
@@ -167,13 +212,14 @@ void TrainStream::load_state(const Json& state) {
                            next.begin() + (impl_->first_lane - first + impl_->lane_count));
   for (size_t i = 0; i < own.size(); ++i) {
     const int64_t lane = impl_->first_lane + static_cast<int64_t>(i);
-    if (own[i] % impl_->config.batch_rows != lane) {
+    if (!impl_->rows->may_stand(lane, own[i])) {
       bad_state(fmt::format("lane {} cannot stand at {}", lane, own[i]), "", "");
     }
   }
   impl_->steps.stop();
-  impl_->lanes.seek(own);
+  impl_->rows->seek(own);
   impl_->cursors = std::move(own);
+  impl_->epochs = impl_->rows->epochs();
 }
 
 int64_t TrainStream::size() const {
@@ -181,13 +227,20 @@ int64_t TrainStream::size() const {
 }
 
 double TrainStream::epoch() const {
-  double elements = 0;
-  for (size_t i = 0; i < impl_->cursors.size(); ++i) {
-    const int64_t lane = impl_->first_lane + static_cast<int64_t>(i);
-    elements += static_cast<double>((impl_->cursors[i] - lane) / impl_->config.batch_rows);
+  return impl_->epochs;
+}
+
+int64_t TrainStream::steps_for_epochs(double epochs, std::span<const int32_t> lengths) const {
+  return count_steps(impl_->config, impl_->order, epochs, lengths, impl_->dataset.row_length());
+}
+
+void TrainStream::use_lengths(std::vector<int32_t> lengths) {
+  if (!window_strategy(impl_->config) || lengths.empty()) {
+    return;
   }
-  const double per_lane = elements / static_cast<double>(impl_->lane_count);
-  return per_lane * static_cast<double>(impl_->config.batch_rows) / static_cast<double>(size());
+  impl_->steps.stop();
+  impl_->rows = impl_->make_rows(std::move(lengths));
+  impl_->rows->seek(impl_->cursors);
 }
 
 const Summary& TrainStream::summary() const {
@@ -233,7 +286,9 @@ Json merge_states(std::span<const Json> states) {
 }
 
 EvalStream::EvalStream(const EvalSet& set, int64_t micro_batch_rows, int rank, int world_size)
-    : set_(&set), micro_batch_rows_(micro_batch_rows), rank_(rank), world_size_(world_size) {}
+    : set_(&set), micro_batch_rows_(micro_batch_rows), rank_(rank), world_size_(world_size) {
+  require_answers(set);
+}
 
 int64_t EvalStream::batches() const {
   const int64_t together = world_size_ * micro_batch_rows_;
@@ -260,6 +315,9 @@ std::optional<Batch> EvalStream::next() {
     Example filler;
     filler.tokens = {0, 0};
     filler.targets = {kNoTarget, kNoTarget};
+    if (set_->compares()) {
+      filler.rejected = std::make_shared<const Example>(filler);
+    }
     batch.append(filler, 0);
     batch.rows = 1;
   }

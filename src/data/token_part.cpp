@@ -26,6 +26,9 @@ using storage::DType;
 constexpr char kWhere[] = "data.store";
 constexpr uint8_t kBad = 1;
 constexpr uint8_t kBoundaryMoved = 2;
+constexpr uint8_t kPreference = 4;
+constexpr uint8_t kLabelled = 8;
+constexpr uint8_t kGood = 16;
 // Far above any part, far below where products of sizes overflow.
 constexpr int64_t kMostElements = int64_t{1} << 40;
 
@@ -103,7 +106,7 @@ std::string part_digest(const fs::path& path, int threads) {
   return "poly1305-tree:" + storage::to_hex(storage::tree_digest_of_file(path, threads));
 }
 
-void PartWriter::add(const Tokenized& tokenized) {
+void PartWriter::append(const Tokenized& tokenized, int32_t base) {
   tokens_.insert(tokens_.end(), tokenized.ids.begin(), tokenized.ids.end());
   for (size_t i = 0; i < tokenized.trained.size();) {
     if (tokenized.trained[i] == 0) {
@@ -114,17 +117,28 @@ void PartWriter::add(const Tokenized& tokenized) {
     while (end < tokenized.trained.size() && tokenized.trained[end] != 0) {
       ++end;
     }
-    spans_.push_back(static_cast<int32_t>(i));
-    spans_.push_back(static_cast<int32_t>(end));
+    spans_.push_back(base + static_cast<int32_t>(i));
+    spans_.push_back(base + static_cast<int32_t>(end));
     targets_ += static_cast<int64_t>(end - i);
     i = end;
   }
+}
+
+void PartWriter::add(const TokenizedRecord& record) {
+  const auto split = static_cast<int32_t>(record.pair.chosen.ids.size());
+  append(record.pair.chosen, 0);
+  append(record.pair.rejected, split);
+  splits_.push_back(split);
   offsets_.push_back(static_cast<int64_t>(tokens_.size()));
   span_offsets_.push_back(static_cast<int64_t>(spans_.size() / 2));
-  flags_.push_back(tokenized.boundary_moved ? kBoundaryMoved : 0);
+  const bool moved = record.pair.chosen.boundary_moved || record.pair.rejected.boundary_moved;
+  flags_.push_back(static_cast<uint8_t>(
+      (moved ? kBoundaryMoved : 0) | (record.preference ? kPreference : 0) |
+      (record.label ? kLabelled : 0) | (record.label.value_or(false) ? kGood : 0)));
 }
 
 void PartWriter::add_bad() {
+  splits_.push_back(0);
   offsets_.push_back(offsets_.back());
   span_offsets_.push_back(span_offsets_.back());
   flags_.push_back(kBad);
@@ -139,6 +153,7 @@ void PartWriter::publish(const fs::path& folder, const std::string& key, PartInf
     write_dataset(file, "offsets", DType::I64, offsets_);
     write_dataset(file, "spans", DType::I32, spans_);
     write_dataset(file, "span_offsets", DType::I64, span_offsets_);
+    write_dataset(file, "splits", DType::I32, splits_);
     write_dataset(file, "flags", DType::U8, flags_);
     file.set_attribute("", "format", kStoreFormat);
     file.set_attribute("", "key", key);
@@ -202,6 +217,7 @@ PartReader::PartReader(const fs::path& folder,
   offsets_at_ = place("offsets", DType::I64, info.records + 1);
   spans_at_ = place("spans", DType::I32, info.spans * 2);
   span_offsets_at_ = place("span_offsets", DType::I64, info.records + 1);
+  splits_at_ = place("splits", DType::I32, info.records);
   flags_at_ = place("flags", DType::U8, info.records);
   hdf5.close();
 }
@@ -224,39 +240,61 @@ std::pair<int64_t, int64_t> PartReader::range(int64_t place, int64_t index, int6
   return {pair[0], pair[1]};
 }
 
-std::optional<Tokenized> PartReader::get(int64_t index) const {
-  char flags = 0;
-  file_.read_into(static_cast<uint64_t>(flags_at_ + index), &flags, 1);
-  if ((static_cast<uint8_t>(flags) & kBad) != 0) {
+void PartReader::read_trained(int64_t index, std::vector<uint8_t>& trained) const {
+  const auto [first, last] = range(span_offsets_at_, index, info_.spans);
+  std::vector<int32_t> spans(static_cast<size_t>(last - first) * 2);
+  file_.read_into(static_cast<uint64_t>(spans_at_ + first * 8),
+                  reinterpret_cast<char*>(spans.data()),
+                  spans.size() * sizeof(int32_t));
+  int32_t behind = 0;
+  for (size_t i = 0; i < spans.size(); i += 2) {
+    if (spans[i] < behind || spans[i + 1] <= spans[i] ||
+        static_cast<size_t>(spans[i + 1]) > trained.size()) {
+      damaged("a trained stretch outside its record");
+    }
+    std::fill(trained.begin() + spans[i], trained.begin() + spans[i + 1], uint8_t{1});
+    behind = spans[i + 1];
+  }
+}
+
+std::optional<TokenizedRecord> PartReader::get(int64_t index) const {
+  uint8_t flags = 0;
+  file_.read_into(
+      static_cast<uint64_t>(flags_at_ + index), reinterpret_cast<char*>(&flags), sizeof(flags));
+  if ((flags & kBad) != 0) {
     return std::nullopt;
   }
   const auto [begin, end] = range(offsets_at_, index, info_.tokens);
-  const auto [first_span, last_span] = range(span_offsets_at_, index, info_.spans);
-  Tokenized result;
-  result.boundary_moved = (static_cast<uint8_t>(flags) & kBoundaryMoved) != 0;
-  result.ids.resize(static_cast<size_t>(end - begin));
+  Tokenized all;
+  all.ids.resize(static_cast<size_t>(end - begin));
+  all.trained.assign(all.ids.size(), 0);
   file_.read_into(static_cast<uint64_t>(tokens_at_ + begin * 4),
-                  reinterpret_cast<char*>(result.ids.data()),
-                  result.ids.size() * sizeof(int32_t));
-  for (const int32_t id : result.ids) {
+                  reinterpret_cast<char*>(all.ids.data()),
+                  all.ids.size() * sizeof(int32_t));
+  for (const int32_t id : all.ids) {
     if (id < 0 || id >= vocab_size_) {
       damaged("a token outside the vocabulary");
     }
   }
-  std::vector<int32_t> spans(static_cast<size_t>(last_span - first_span) * 2);
-  file_.read_into(static_cast<uint64_t>(spans_at_ + first_span * 8),
-                  reinterpret_cast<char*>(spans.data()),
-                  spans.size() * sizeof(int32_t));
-  result.trained.assign(result.ids.size(), 0);
-  int32_t behind = 0;
-  for (size_t i = 0; i < spans.size(); i += 2) {
-    if (spans[i] < behind || spans[i + 1] <= spans[i] ||
-        static_cast<size_t>(spans[i + 1]) > result.ids.size()) {
-      damaged("a trained stretch outside its record");
-    }
-    std::fill(result.trained.begin() + spans[i], result.trained.begin() + spans[i + 1], uint8_t{1});
-    behind = spans[i + 1];
+  read_trained(index, all.trained);
+  int32_t split = 0;
+  file_.read_into(static_cast<uint64_t>(splits_at_ + index * 4),
+                  reinterpret_cast<char*>(&split),
+                  sizeof(split));
+  if (split < 0 || split > end - begin || ((flags & kPreference) == 0 && split != end - begin)) {
+    damaged("an answer's end outside its record");
   }
+  TokenizedRecord result;
+  result.preference = (flags & kPreference) != 0;
+  if ((flags & kLabelled) != 0) {
+    result.label = (flags & kGood) != 0;
+  }
+  result.pair.rejected.ids.assign(all.ids.begin() + split, all.ids.end());
+  result.pair.rejected.trained.assign(all.trained.begin() + split, all.trained.end());
+  all.ids.resize(static_cast<size_t>(split));
+  all.trained.resize(static_cast<size_t>(split));
+  all.boundary_moved = (flags & kBoundaryMoved) != 0;
+  result.pair.chosen = std::move(all);
   return result;
 }
 

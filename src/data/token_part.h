@@ -17,6 +17,13 @@ namespace kamerton::data {
 
 inline constexpr char kStoreFormat[] = "kamerton token store 1";
 
+/// A record as tokens: of a preference both answers, else `pair.chosen` alone.
+struct TokenizedRecord {
+  TokenizedPair pair;
+  bool preference = false;
+  std::optional<bool> label;
+};
+
 /// What the manifest says of a part; a reader takes sizes from here, never from the part.
 struct PartInfo {
   std::string file;   ///< a name in the store's folder
@@ -40,17 +47,20 @@ std::string part_digest(const std::filesystem::path& path, int threads);
 /// Collects records in memory and writes them as one file.
 class PartWriter {
  public:
-  void add(const Tokenized& tokenized);
+  void add(const TokenizedRecord& record);
   void add_bad();
   /// HDF5 under a temporary name, made durable, then renamed. Fills in tokens, spans, bytes, digest
   /// of `info` (file, first and records are given).
   void publish(const std::filesystem::path& folder, const std::string& key, PartInfo& info) const;
 
  private:
+  void append(const Tokenized& tokenized, int32_t base);
+
   std::vector<int32_t> tokens_;
   std::vector<int64_t> offsets_ = {0};
   std::vector<int32_t> spans_;
   std::vector<int64_t> span_offsets_ = {0};
+  std::vector<int32_t> splits_;
   std::vector<uint8_t> flags_;
   int64_t targets_ = 0;
 };
@@ -72,9 +82,10 @@ class PartReader {
   const PartInfo& info() const { return info_; }
   /// Record `index` of the part; nullopt when it could not be prepared. ErrorKind::Io when the file
   /// has changed or its contents contradict each other.
-  std::optional<Tokenized> get(int64_t index) const;
+  std::optional<TokenizedRecord> get(int64_t index) const;
 
  private:
+  void read_trained(int64_t index, std::vector<uint8_t>& trained) const;
   std::pair<int64_t, int64_t> range(int64_t place, int64_t index, int64_t limit) const;
   [[noreturn]] void damaged(const std::string& what) const;
 
@@ -85,6 +96,7 @@ class PartReader {
   int64_t offsets_at_ = 0;
   int64_t spans_at_ = 0;
   int64_t span_offsets_at_ = 0;
+  int64_t splits_at_ = 0;
   int64_t flags_at_ = 0;
 };
 

@@ -126,7 +126,7 @@ TokenStore TokenStore::open(const fs::path& folder,
   return store;
 }
 
-std::optional<Tokenized> TokenStore::get(int64_t index) const {
+std::optional<TokenizedRecord> TokenStore::get(int64_t index) const {
   if (index < 0 || index >= size_) {
     throw Error(ErrorKind::Internal,
                 {.where = kWhere,

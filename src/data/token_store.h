@@ -42,8 +42,8 @@ class TokenStore {
 
   int64_t size() const { return size_; }
   const std::filesystem::path& folder() const { return folder_; }
-  /// What Preparer::prepare() gave for record `index`; nullopt when it failed.
-  std::optional<Tokenized> get(int64_t index) const;
+  /// What record `index` was as tokens; nullopt when it could not be prepared.
+  std::optional<TokenizedRecord> get(int64_t index) const;
 
  private:
   std::filesystem::path folder_;

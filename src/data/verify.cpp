@@ -32,7 +32,7 @@ constexpr int64_t kQuickLeakBytes = int64_t{16} << 20;
 
 /// Opens a set without the checks that would end the command at its first fault; a fault of the
 /// file's form goes to the tally.
-Dataset open_leniently(const std::vector<std::string>& paths,
+Dataset open_leniently(bool held_out,
                        const DataConfig& config,
                        const text::TokenizerBundle& bundle,
                        int64_t max_positions,
@@ -41,15 +41,19 @@ Dataset open_leniently(const std::vector<std::string>& paths,
   lenient.verify = "off";
   lenient.store = "off";
   lenient.check_bytes = 0;
+  const auto open = [&] {
+    return held_out ? open_eval(lenient, bundle, max_positions)
+                    : open_train(lenient, bundle, max_positions);
+  };
   try {
-    return {paths, lenient, bundle, max_positions};
+    return open();
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::Data || lenient.on_bad_record == "skip") {
       throw;
     }
     lenient.on_bad_record = "skip";
     lenient.max_bad_records = std::numeric_limits<int64_t>::max();
-    Dataset set(paths, lenient, bundle, max_positions);
+    Dataset set = open();
     const std::string text = error.what();
     const size_t begin = text.find("] ") == std::string::npos ? 0 : text.find("] ") + 2;
     tally.add(Rule::BadRecord,
@@ -224,10 +228,10 @@ VerifyReport verify(const DataConfig& config,
                     int64_t max_positions,
                     const VerifyOptions& options) {
   Totals totals;
-  const Dataset train = open_leniently(config.train, config, bundle, max_positions, totals.tally);
+  const Dataset train = open_leniently(false, config, bundle, max_positions, totals.tally);
   std::optional<Dataset> eval;
-  if (!config.eval.empty()) {
-    eval.emplace(open_leniently(config.eval, config, bundle, max_positions, totals.tally));
+  if (has_eval(config)) {
+    eval.emplace(open_leniently(true, config, bundle, max_positions, totals.tally));
   }
   const Sets sets{&train, eval ? &*eval : nullptr};
   std::optional<Duplicates> duplicates;

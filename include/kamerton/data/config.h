@@ -5,23 +5,62 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kamerton/config/field.h"
 
 namespace kamerton::data {
 
+/// The names that a file gives to the columns of the known layouts.
+struct ColumnMap {
+  std::optional<std::string> text;
+  std::optional<std::string> messages;
+  std::optional<std::string> conversations;
+  std::optional<std::string> prompt;
+  std::optional<std::string> completion;
+  std::optional<std::string> chosen;
+  std::optional<std::string> rejected;
+  std::optional<std::string> label;
+  std::optional<std::string> instruction;
+  std::optional<std::string> input;
+  std::optional<std::string> output;
+  std::optional<std::string> system;
+  std::optional<std::string> history;
+  std::optional<std::string> tools;
+
+  /// {known name, the file's name} for those that are given.
+  std::vector<std::pair<std::string, std::string>> given() const;
+};
+
+/// One source of a mixture. What it leaves out (auto, no columns) is as in DataConfig.
+struct SourceConfig {
+  std::string name;
+  std::vector<std::string> files;
+  std::optional<double> weight;
+  std::optional<int64_t> max_examples;
+  std::string format = "auto";
+  std::string layout = "auto";
+  ColumnMap columns;
+};
+
 struct DataConfig {
   std::vector<std::string> train;
   std::vector<std::string> eval;
+  std::vector<SourceConfig> sources;
+  double mixture_temperature = 1.0;
+  double validation_fraction = 0.0;
   std::string format = "auto";
   std::string layout = "auto";
+  ColumnMap columns;
   std::string train_on = "auto";
   std::optional<int64_t> sequence_length;
   std::string too_long = "truncate";
   std::string on_no_target = "error";
   bool require_end_token = true;
   bool packing = false;
+  std::string packing_strategy = "next_fit";
+  bool group_by_length = false;
   bool shuffle = true;
   int64_t batch_rows = 8;
   int64_t micro_batch_rows = 1;
@@ -33,19 +72,30 @@ struct DataConfig {
   int64_t check_bytes = int64_t{256} << 20;
   int64_t template_time = 1721952000;
   int64_t prefetch = 1;
+  int64_t max_expansion = 200;
   std::optional<std::string> index_dir;
   std::string verify = "quick";
   std::string store = "auto";
   std::string store_dir = "stores";
+  /// No knob: set by the objective. Records are pairs of answers, and so are the documents of a batch.
+  bool compares = false;
 };
 
+void describe(config::Fields& fields, ColumnMap& columns);
+void describe(config::Fields& fields, SourceConfig& source);
 void describe(config::Fields& fields, DataConfig& config);
 
 /// Throws ErrorKind::Config: rows that ranks or micro-batches do not divide, a sequence length
-/// above the model's limit (`max_positions`).
+/// above the model's limit (`max_positions`), settings that exclude each other.
 void validate(const DataConfig& config, int world_size, int64_t max_positions);
 
 /// `sequence_length`, or when it is absent the smaller of 1024 and the model's limit.
 int64_t resolved_sequence_length(const DataConfig& config, int64_t max_positions);
+
+/// Whether examples are cut to rows by packing itself (bfd_split, wrapped) instead of by too_long.
+bool packing_splits(const DataConfig& config);
+
+/// Whether there are held-out examples: data.eval, or data.validation_fraction.
+bool has_eval(const DataConfig& config);
 
 }  // namespace kamerton::data

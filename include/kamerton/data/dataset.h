@@ -16,10 +16,26 @@ struct TokenizerBundle;
 
 namespace kamerton::data {
 
+/// Of the split by data.validation_fraction.
+enum class Side { All, Train, Validation };
+
+/// A source of a mixture.
+struct SourceSummary {
+  std::string name;
+  std::vector<std::string> files;
+  std::string layout;
+  bool layout_detected = true;
+  int64_t examples = 0;
+  int64_t drawn = 0;  ///< elements of an epoch
+};
+
 /// What was found when the files were opened.
 struct Summary {
   std::vector<std::string> files;
-  std::string layout;  ///< "messages", "prompt_completion", "alpaca", "sharegpt", "text"
+  std::vector<SourceSummary> sources;
+  /// "messages", "prompt_completion", "alpaca", "sharegpt", "text", "preference",
+  /// "unpaired_preference"; with several sources of different ones: joined by ", "
+  std::string layout;
   bool layout_detected = true;
   std::string train_on;  ///< "all", "completion", "assistant"
   std::string mask;      ///< how trained tokens are found, in words
@@ -42,6 +58,8 @@ struct Counters {
   int64_t skipped_bad = 0;  ///< on_bad_record: skip
 };
 
+class Mixture;
+
 /// Immutable after opening; get(), record() and question() may be called from many threads.
 /// Every rank opens the same files and finds the same. The bundle must outlive the data set.
 class Dataset {
@@ -52,6 +70,11 @@ class Dataset {
   /// ErrorKind::Io.
   Dataset(const std::vector<std::string>& paths,
           const DataConfig& config,
+          const text::TokenizerBundle& bundle,
+          int64_t max_positions);
+  /// The training data: data.sources or data.train, one side of it.
+  Dataset(const DataConfig& config,
+          Side side,
           const text::TokenizerBundle& bundle,
           int64_t max_positions);
   ~Dataset();
@@ -69,11 +92,19 @@ class Dataset {
   std::string raw(int64_t index) const;
   std::string origin(int64_t index) const;
 
-  /// Tokens of examples [begin, end), 0 for a skipped one: what steps_for_epochs needs. Each rank
-  /// may do a range and gather.
+  /// Tokens of examples [begin, end), 0 for a skipped one: what packing needs. Each rank may do a
+  /// range and gather. Of preferences: of both answers' sequences.
   std::vector<int32_t> lengths(int64_t begin, int64_t end) const;
 
   const Summary& summary() const;
+  /// As the objective wants it (DataConfig::compares): whether examples are pairs of answers.
+  bool compares() const;
+  /// The most tokens of a row: the sequence length, for pairs twice that.
+  int64_t row_length() const;
+  /// Number in summary().sources of the source that an example comes from.
+  size_t source_of(int64_t index) const;
+  /// Which example comes when.
+  const Mixture& mixture() const;
   Counters counters() const;
   /// Of sizes, heads and tails of the files, settings and tokenizer: differs when the data may
   /// differ.
@@ -90,8 +121,8 @@ class Dataset {
 /// Held-out examples are a data set read in order.
 using EvalSet = Dataset;
 
-/// Data sets of the run: DataConfig::train and DataConfig::eval. ErrorKind::Config when there are
-/// no paths.
+/// Data sets of the run: the training side of data.sources or data.train, and data.eval or the
+/// validation side. ErrorKind::Config when there are no files.
 Dataset open_train(const DataConfig& config,
                    const text::TokenizerBundle& bundle,
                    int64_t max_positions);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,6 +33,10 @@ struct Record {
   int64_t prompt_messages = -1;
   /// Chat: further template variables (tools, enable_thinking, ...): an object, never null then.
   std::shared_ptr<const core::Json> template_variables;
+  /// Preferences: the same prompt with the worse answer; the record itself has the better one.
+  std::shared_ptr<const Record> rejected = nullptr;
+  /// Unpaired preferences: whether the completion is a good one.
+  std::optional<bool> label = std::nullopt;
   /// "file:line".
   std::string origin;
 };
@@ -52,10 +57,18 @@ struct Example {
   std::vector<int32_t> targets;
   /// Where documents start within `tokens` (text_windows only; else just 0).
   std::vector<int32_t> document_starts = {0};
+  /// Preferences: prompt and worse answer as the tokens of a sequence of its own; the example
+  /// itself is prompt and better answer. Targets are the answers', in both from the same position
+  /// on (TRL's DPOTrainer). Never null then.
+  std::shared_ptr<const Example> rejected = nullptr;
+  /// Unpaired preferences: whether the completion is a good one.
+  std::optional<bool> label = std::nullopt;
   /// Its number in the data set.
   int64_t source_index = 0;
 
   int64_t target_count() const;
+  /// Tokens of all its sequences: of both answers of a pair.
+  int64_t length() const;
 };
 
 /// A micro-batch without padding: T tokens of D documents, end to end. Attention is within a
@@ -67,6 +80,7 @@ struct Batch {
   std::vector<int64_t> document_offsets;  ///< [D + 1], 0 ... T
   /// [D], the stream index of the example that each document comes from: unique over a run, the
   /// same on any number of ranks. Key random draws (dropout, noise) by it and the position.
+  /// A pair is two documents: the better answer, then the worse one.
   std::vector<int64_t> sample_ids;
   int64_t target_count = 0;  ///< targets that are not kNoTarget
   int64_t rows = 0;          ///< packed rows (= examples without packing)

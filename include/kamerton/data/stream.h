@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The endless stream of training batches, and the finite one of evaluation.
 //
-// Element k of the sample stream is example permutation(seed, epoch = k / size)(k % size). A global
-// batch has batch_rows rows, its lanes; lane l consumes elements l, l + batch_rows, l + 2
-// batch_rows, ... With packing a row takes the next examples of its lane until one does not fit;
-// without, a row is one example. Rank r of R owns lanes [r batch_rows / R, (r + 1) batch_rows / R).
-// Thus the rows of a step do not depend on R.
+// Element k of the sample stream is example permutation(seed, epoch = k / size)(k % size), or what
+// the mixture of sources draws for it. A global batch has batch_rows rows, its lanes; lane l
+// consumes elements l, l + batch_rows, l + 2 batch_rows, ... With packing a row takes the next
+// examples of its lane until one does not fit; without, a row is one example. The other strategies
+// plan rows over windows of the stream; lane l then takes rows l, l + batch_rows, ... of all
+// windows. Rank r of R owns lanes [r batch_rows / R, (r + 1) batch_rows / R). Thus the rows of a
+// step do not depend on R.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +25,8 @@ namespace kamerton::data {
 /// Batches of this rank, prepared one step ahead by a thread of its own (knob `prefetch`).
 class TrainStream {
  public:
-  /// Opens DataConfig::train. Same errors as Dataset and validate(). All ranks call it alike;
-  /// nothing is communicated.
+  /// Opens the training data. Same errors as Dataset and validate(); ErrorKind::Config for records
+  /// that compare answers. All ranks call it alike; nothing is communicated.
   TrainStream(const DataConfig& config,
               uint64_t seed,
               const text::TokenizerBundle& bundle,
@@ -48,6 +50,13 @@ class TrainStream {
   /// settings.
   void load_state(const core::Json& state);
 
+  /// The smallest number of steps after which `epochs` passes are consumed; `lengths` (of all
+  /// examples) is read with packing only.
+  int64_t steps_for_epochs(double epochs, std::span<const int32_t> lengths) const;
+  /// Tells the length of every example, which spares planned rows the tokenizing of other ranks'
+  /// examples. Changes no row. Before next() or between two.
+  void use_lengths(std::vector<int32_t> lengths);
+
   /// Examples in one epoch.
   int64_t size() const;
   /// Epochs consumed by this rank's lanes so far (mean).
@@ -65,9 +74,9 @@ class TrainStream {
 /// differ.
 core::Json merge_states(std::span<const core::Json> states);
 
-/// The smallest number of steps after which `epochs` times the data set is consumed.
+/// The smallest number of steps after which `epochs` times a data set of one source is consumed.
 /// Without packing ceil(epochs * size / batch_rows); `lengths` is not read.
-/// With packing the lanes are run over `lengths` (Dataset::lengths of the whole set; skipped
+/// With packing the rows are planned over `lengths` (Dataset::lengths of the whole set; skipped
 /// examples are 0).
 int64_t steps_for_epochs(const DataConfig& config,
                          uint64_t seed,

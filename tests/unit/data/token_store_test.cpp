@@ -208,6 +208,42 @@ TEST_F(Store, BadRecordsAreSkippedAsFromRawFiles) {
   expect_same_batches();
 }
 
+TEST_F(Store, PreferencesAndLabelsComeBackAsTheyWere) {
+  std::string text;
+  for (int i = 0; i < 12; ++i) {
+    const core::Json record = {{"prompt", "q" + std::to_string(i) + " "},
+                               {"chosen", "yes " + std::string(static_cast<size_t>(i), 'a')},
+                               {"rejected", "no"}};
+    text += record.dump() + "\n";
+  }
+  scratch.write("train.jsonl", text);
+  const auto compare = [&]() -> Example {
+    prepare();
+    config.store = "off";
+    const Dataset raw = open_train(config, bundle, 4096);
+    config.store = "require";
+    const Dataset stored = open_train(config, bundle, 4096);
+    for (int64_t i = 0; i < raw.size(); ++i) {
+      const Example want = raw.get(i);
+      const Example have = stored.get(i);
+      EXPECT_EQ(want.tokens, have.tokens);
+      EXPECT_EQ(want.targets, have.targets);
+      EXPECT_EQ(want.label, have.label);
+      EXPECT_EQ(want.rejected == nullptr, have.rejected == nullptr);
+      if (want.rejected && have.rejected) {
+        EXPECT_EQ(want.rejected->tokens, have.rejected->tokens);
+        EXPECT_EQ(want.rejected->targets, have.rejected->targets);
+      }
+    }
+    return raw.get(0);
+  };
+  EXPECT_NE(compare().rejected, nullptr);
+  scratch.write("train.jsonl",
+                "{\"prompt\": \"a \", \"completion\": \"b\", \"label\": true}\n"
+                "{\"prompt\": \"c \", \"completion\": \"d\", \"label\": false}\n");
+  EXPECT_EQ(compare().label, true);
+}
+
 TEST_F(Store, RequireWithoutAStoreIsAnErrorAndOffIgnoresOne) {
   config.store = "require";
   EXPECT_NE(
@@ -255,7 +291,7 @@ class StoreFuzz : public Store {
       const TokenStore store = TokenStore::open(hurt, manifest.key.hex, 259, 1);
       for (int64_t i = 0; i < store.size(); ++i) {
         const auto got = store.get(i);
-        if (got && got->ids.size() != got->trained.size()) {
+        if (got && got->pair.chosen.ids.size() != got->pair.chosen.trained.size()) {
           ADD_FAILURE() << number;
         }
       }
@@ -353,6 +389,7 @@ TEST_F(StoreFuzz, ADatasetThatReachesElsewhereIsRefused) {
   file.create_dataset("offsets", DType::I64, info.records + 1);
   file.create_dataset("spans", DType::I32, info.spans * 2);
   file.create_dataset("span_offsets", DType::I64, info.records + 1);
+  file.create_dataset("splits", DType::I32, info.records);
   file.create_dataset("flags", DType::U8, info.records);
   file.close();
   StoreManifest signed_again = manifest;
