@@ -110,6 +110,36 @@ LossReport evaluate_loss(model::Decoder& model,
   return report;
 }
 
+ObjectiveReport evaluate_objective(model::Decoder& model,
+                                   objective::Objective& objective,
+                                   const data::EvalSet& set,
+                                   int64_t rows,
+                                   const comm::Group& world) {
+  const at::NoGradGuard no_grad;
+  data::EvalStream stream(set, rows, world.rank(), world.size());
+  objective::Counts counts;
+  while (const auto batch = stream.next()) {
+    counts += objective.counts(*batch);
+  }
+  const auto shares = objective::Shares::of({.targets = world.sum(counts.targets),
+                                             .pairs = world.sum(counts.pairs),
+                                             .likelihood = world.sum(counts.likelihood)});
+  objective.take_metrics();  // training's own begin anew
+  stream.rewind();
+  double loss = 0;
+  while (const auto batch = stream.next()) {
+    loss += objective.loss(model, *batch, shares).item<double>();
+  }
+  ObjectiveReport report{.loss = world.sum(loss), .metrics = {}};
+  const std::vector<std::string> names = objective.metric_names();
+  const std::vector<objective::MetricSum> sums = objective.take_metrics();
+  for (size_t i = 0; i < names.size(); ++i) {
+    const double sum = world.sum(sums[i].sum);
+    report.metrics.emplace_back(names[i], sum / std::max(world.sum(sums[i].count), 1.0));
+  }
+  return report;
+}
+
 bool matches(const std::string& text, const std::string& reference, Match match) {
   return match == Match::Exact ? trimmed(text) == trimmed(reference)
                                : first_line_folded(text) == first_line_folded(reference);

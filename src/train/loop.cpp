@@ -61,13 +61,14 @@ Outcome run_loop(Parts& parts, Progress& progress, int64_t total_steps) {
                         report.lr,
                         report.tokens,
                         report.targets,
-                        report.skipped});
+                        report.skipped,
+                        report.metrics});
     refuse_divergence(parts, progress);
 
     const bool stop_asked = parts.world.max(static_cast<int64_t>(stop_signal())) != 0;
     const Decision decision = decide(parts.config, progress.step, total_steps, stop_asked);
     if (decision.evaluate && parts.evaluate) {
-      parts.emit(EvalDone{progress.step, parts.evaluate()});
+      parts.emit(parts.evaluate(progress.step));
     }
     if (decision.save) {
       save(parts, progress);

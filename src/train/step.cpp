@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kamerton/train/step.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -25,15 +26,49 @@ at::Tensor token_keys(const data::Batch& batch) {
   return keys_N;
 }
 
-/// Forward and backward of one micro-batch; gradients stay with their owner. Returns the loss (sum
-/// / global targets).
-double forward_backward(Parts& parts, const data::Batch& batch, double scale) {
+/// Forward and backward of one micro-batch; gradients stay with their owner. Returns its part of
+/// the loss.
+double forward_backward(Parts& parts, const data::Batch& batch, const objective::Shares& shares) {
   if (parts.dropout != nullptr) {
     parts.dropout->keys_N = token_keys(batch);
   }
-  const at::Tensor loss = parts.objective.loss(parts.model, batch, scale);
+  const at::Tensor loss = parts.objective.loss(parts.model, batch, shares);
   loss.backward();
   return loss.item<double>();
+}
+
+/// Over all micro-batches and ranks.
+struct StepCounts {
+  objective::Counts loss;
+  int64_t targets = 0;
+  int64_t tokens = 0;
+};
+
+StepCounts count(const Parts& parts, const std::vector<data::Batch>& micro_batches) {
+  StepCounts mine;
+  for (const data::Batch& batch : micro_batches) {
+    mine.loss += parts.objective.counts(batch);
+    mine.targets += batch.target_count;
+    mine.tokens += static_cast<int64_t>(batch.tokens.size());
+  }
+  const comm::Group& world = parts.world;
+  return {.loss = {.targets = world.sum(mine.loss.targets),
+                   .pairs = world.sum(mine.loss.pairs),
+                   .likelihood = world.sum(mine.loss.likelihood)},
+          .targets = world.sum(mine.targets),
+          .tokens = world.sum(mine.tokens)};
+}
+
+/// Means over what all ranks have seen since the last step.
+std::vector<std::pair<std::string, double>> reduce_metrics(Parts& parts) {
+  std::vector<std::pair<std::string, double>> means;
+  const std::vector<std::string> names = parts.objective.metric_names();
+  const std::vector<objective::MetricSum> mine = parts.objective.take_metrics();
+  for (size_t i = 0; i < names.size(); ++i) {
+    const double sum = parts.world.sum(mine[i].sum);
+    means.emplace_back(names[i], sum / std::max(parts.world.sum(mine[i].count), 1.0));
+  }
+  return means;
 }
 
 }  // namespace
@@ -41,23 +76,20 @@ double forward_backward(Parts& parts, const data::Batch& batch, double scale) {
 StepReport run_step(Parts& parts, int64_t step, int64_t update_number, int64_t total_steps) {
   const bool poisoned = parts.begin_step && parts.begin_step(step);
   const std::vector<data::Batch> micro_batches = parts.batches.next();
-
-  int64_t counts[2] = {0, 0};
-  for (const data::Batch& batch : micro_batches) {
-    counts[0] += batch.target_count;
-    counts[1] += static_cast<int64_t>(batch.tokens.size());
+  const StepCounts counts = count(parts, micro_batches);
+  StepReport report{.targets = counts.targets, .tokens = counts.tokens, .metrics = {}};
+  objective::Shares shares = objective::Shares::of(counts.loss);
+  if (poisoned) {
+    shares.target = shares.pair = std::numeric_limits<double>::quiet_NaN();
   }
-  // One global denominator for loss and gradient, however unevenly the targets fall.
-  StepReport report{.targets = parts.world.sum(counts[0]), .tokens = parts.world.sum(counts[1])};
-  const double scale = poisoned ? std::numeric_limits<double>::quiet_NaN()
-                                : 1.0 / static_cast<double>(std::max<int64_t>(report.targets, 1));
 
   double loss = 0;
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     parts.parameters.begin_micro_batch(i + 1 == micro_batches.size());
-    loss += forward_backward(parts, micro_batches[i], scale);
+    loss += forward_backward(parts, micro_batches[i], shares);
   }
   report.loss = parts.world.sum(loss);
+  report.metrics = reduce_metrics(parts);
 
   const optim::GradientReport gradient =
       parts.parameters.finish_gradients(parts.optim_config.max_grad_norm, std::isfinite(loss));

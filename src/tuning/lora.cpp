@@ -5,6 +5,7 @@
 #include <regex>
 #include <set>
 
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -76,15 +77,32 @@ class LoraExtension : public model::LinearExtension {
         keys_(std::move(keys)) {}
 
   at::Tensor apply(const model::Linear&, const at::Tensor& x, const at::Tensor& base) override {
+    if (keys_->adapter_off) {
+      return base;
+    }
+    return add(x, base, keys_->keys_N);
+  }
+  at::Tensor apply_to_rows(const model::Linear&,
+                           const at::Tensor& x,
+                           const at::Tensor& base,
+                           const at::Tensor& token_R) override {
+    if (keys_->adapter_off) {
+      return base;
+    }
+    const at::Tensor& keys_N = keys_->keys_N;
+    return add(x, base, keys_N.defined() ? keys_N.index_select(0, token_R) : keys_N);
+  }
+
+ private:
+  at::Tensor add(const at::Tensor& x, const at::Tensor& base, const at::Tensor& keys) const {
     at::Tensor input = x;
-    if (dropout_ > 0 && keys_->keys_N.defined()) {
-      input = dropout(x, keys_->keys_N, dropout_, keys_->seed ^ (layer_ * 0x9E3779B97F4A7C15ULL));
+    if (dropout_ > 0 && keys.defined()) {
+      input = dropout(x, keys, dropout_, keys_->seed ^ (layer_ * 0x9E3779B97F4A7C15ULL));
     }
     const at::Tensor narrow = tensor::linear(input, a_, nullptr);
     return at::add(base, tensor::linear(narrow, b_, nullptr), scale_);
   }
 
- private:
   tensor::ParameterPtr a_;
   tensor::ParameterPtr b_;
   double scale_;
@@ -188,8 +206,8 @@ Lora Lora::attach(model::Decoder& decoder, const LoraSpec& spec) {
     }
     const int64_t rank = spec.rank_of(linear->name);
     LoraPair pair{linear,
-                  make_parameter(linear->name + ".lora_A.weight", {rank, linear->weight->shape[1]}),
-                  make_parameter(linear->name + ".lora_B.weight", {linear->weight->shape[0], rank}),
+                  make_parameter(linear->name + ".lora_A.weight", {rank, linear->in_features}),
+                  make_parameter(linear->name + ".lora_B.weight", {linear->out_features, rank}),
                   spec.scale_of(linear->name)};
     auto& parameters = decoder.units()[static_cast<size_t>(linear->unit)].parameters;
     parameters.push_back(pair.a);
@@ -233,7 +251,7 @@ void Lora::merge() {
                    .hint = "an earlier checkpoint"});
     }
     at::Tensor weight = pair.linear->weight->value.detach();
-    weight.copy_(weight.to(at::kFloat).add_(update));
+    weight.copy_(weight.to(at::kFloat) + (pair.linear->transposed ? update.t() : update));
     pair.linear->extension.reset();
   }
   pairs_.clear();

@@ -34,9 +34,10 @@ constexpr uint64_t kMaxConfigBytes = 1 << 20;
                .allowed = allowed});
 }
 
-/// Keys whose effect this program would have to build; a neutral value is fine.
+/// Keys whose effect this program would have to build; a neutral value is fine. (fan_in_fan_out
+/// follows from the module's kind, as in PEFT, whatever the file says.)
 void refuse_unknown_effects(const Json& config, const std::string& origin) {
-  for (const char* key : {"use_dora", "lora_bias", "use_qalora", "fan_in_fan_out"}) {
+  for (const char* key : {"use_dora", "lora_bias", "use_qalora"}) {
     const Json* value = core::json_find(config, key);
     if (value != nullptr && !(value->is_boolean() && !value->get<bool>())) {
       refuse(origin, fmt::format("'{}' is set", key), value->dump(), "false");
@@ -180,7 +181,12 @@ Json pattern_json(const std::vector<std::pair<std::string, Value>>& pattern) {
   return object;
 }
 
-Json config_json(const LoraSpec& spec, const std::string& base_model) {
+Json config_json(const Lora& lora, const std::string& base_model) {
+  const LoraSpec& spec = lora.spec();
+  bool transposed = false;
+  for (const LoraPair& pair : lora.pairs()) {
+    transposed = transposed || pair.linear->transposed;
+  }
   Json targets = Json::array();
   const bool one_text = spec.targets.size() == 1 &&
                         (spec.targets[0] == "all-linear" || spec.targets[0].starts_with("re:"));
@@ -194,7 +200,7 @@ Json config_json(const LoraSpec& spec, const std::string& base_model) {
   return Json{{"alpha_pattern", pattern_json(spec.alpha_pattern)},
               {"base_model_name_or_path", base_model},
               {"bias", "none"},
-              {"fan_in_fan_out", false},
+              {"fan_in_fan_out", transposed},
               {"inference_mode", true},
               {"init_lora_weights", true},
               {"layers_pattern", nullptr},
@@ -247,9 +253,9 @@ void PeftAdapter::read(const tensor::Parameter& parameter, int64_t offset, at::T
   const at::ScalarType type = scalar_type(entry->dtype, origin);
   at::Tensor stored = at::empty({out.numel()}, type);
   const size_t width = storage::size_of(entry->dtype);
-  std::memcpy(stored.mutable_data_ptr(),
-              file_->bytes(*entry).data() + static_cast<size_t>(offset) * width,
-              static_cast<size_t>(out.numel()) * width);
+  file_->file().read(entry->offset + static_cast<size_t>(offset) * width,
+                     std::span(static_cast<std::byte*>(stored.mutable_data_ptr()),
+                               static_cast<size_t>(out.numel()) * width));
   if (!at::isfinite(stored).all().item<bool>()) {
     refuse(origin, "a value is not finite", entry->name, "finite numbers");
   }
@@ -322,7 +328,7 @@ void write_peft(const std::filesystem::path& folder,
     writer->finish();
     storage::write_file_atomic(storage::posix_filesystem(),
                                folder / "adapter_config.json",
-                               config_json(lora.spec(), base_model).dump(2) + "\n");
+                               config_json(lora, base_model).dump(2) + "\n");
   }
 }
 

@@ -5,12 +5,14 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kamerton/comm/group.h"
 #include "kamerton/data/stream.h"
 #include "kamerton/model/decoder.h"
 #include "kamerton/model/generate.h"
+#include "kamerton/objective/objective.h"
 
 namespace kamerton::eval {
 
@@ -30,6 +32,20 @@ LossReport evaluate_loss(model::Decoder& model,
                          const data::EvalSet& set,
                          int64_t rows,
                          const comm::Group& world);
+
+/// What an objective says of held-out data.
+struct ObjectiveReport {
+  double loss = 0;
+  std::vector<std::pair<std::string, double>> metrics;
+};
+
+/// The objective's loss and metrics over every example once, spread over the ranks of `world`;
+/// collective.
+ObjectiveReport evaluate_objective(model::Decoder& model,
+                                   objective::Objective& objective,
+                                   const data::EvalSet& set,
+                                   int64_t rows,
+                                   const comm::Group& world);
 
 /// How an answer is compared with the reference.
 enum class Match {

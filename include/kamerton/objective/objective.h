@@ -2,6 +2,10 @@
 // What is minimised.
 #pragma once
 
+#include <cstdint>
+#include <string>
+#include <vector>
+
 #include <ATen/core/Tensor.h>
 
 #include "kamerton/data/example.h"
@@ -19,21 +23,64 @@ struct Tokens {
 /// Copies a batch into tensors on the model's device.
 Tokens to_tokens(const data::Batch& batch, at::Device device = at::kCPU);
 
-/// A kind of tuning. Open set: SFT and raw text now, preferences later.
+/// What the terms of a loss are counted in. Summed over all micro-batches and ranks of a step, it
+/// is what they are divided by.
+struct Counts {
+  int64_t targets = 0;     ///< tokens with a target
+  int64_t pairs = 0;       ///< pairs of answers
+  int64_t likelihood = 0;  ///< tokens of the likelihood term beside a comparison
+
+  Counts& operator+=(const Counts& other);
+};
+
+/// What one of each counts in the step's loss: the reciprocals of the step's Counts.
+struct Shares {
+  double target = 0;
+  double pair = 0;
+  double likelihood = 0;
+
+  /// Of the whole step; a count of 0 has the share 1.
+  static Shares of(const Counts& step);
+};
+
+/// A sum over what a rank has seen, and over how many: ranks add both, then divide.
+struct MetricSum {
+  double sum = 0;
+  double count = 0;
+};
+
+/// What a kind of tuning minimises.
 class Objective {
  public:
   virtual ~Objective() = default;
-  /// The loss of a micro-batch: (sum over its targets) * scale, a scalar that is the root of
-  /// backward. scale is 1 / (targets of the whole step on all ranks), so that gradients are sums
-  /// over micro-batches and ranks.
-  virtual at::Tensor loss(model::Decoder& model, const data::Batch& batch, double scale) = 0;
+  /// What a micro-batch adds to the step's counts.
+  virtual Counts counts(const data::Batch& batch) const { return {.targets = batch.target_count}; }
+  /// The micro-batch's part of the step's loss, a scalar that is the root of backward. With shares
+  /// of the whole step, loss and gradients are sums over micro-batches and ranks, however unevenly
+  /// the targets fall.
+  virtual at::Tensor loss(model::Decoder& model,
+                          const data::Batch& batch,
+                          const Shares& shares) = 0;
+  /// What is reported beside the loss, in a fixed order.
+  virtual std::vector<std::string> metric_names() const { return {}; }
+  /// This rank's sums since the last call, in that order.
+  virtual std::vector<MetricSum> take_metrics() { return {}; }
 };
 
 /// Cross-entropy on the batch's targets: supervised and instruction tuning, and continued
 /// pre-training (all tokens are targets).
 class TokenLoss : public Objective {
  public:
-  at::Tensor loss(model::Decoder& model, const data::Batch& batch, double scale) override;
+  /// Experts: plus the load-balancing loss of their routers, weighted by the model's coefficient
+  /// and by the micro-batch's share of the targets.
+  at::Tensor loss(model::Decoder& model, const data::Batch& batch, const Shares& shares) override;
+  /// router_loss, unweighted, where it is trained.
+  std::vector<std::string> metric_names() const override;
+  std::vector<MetricSum> take_metrics() override;
+
+ private:
+  MetricSum routers_;
+  bool trains_routers_ = false;
 };
 
 }  // namespace kamerton::objective

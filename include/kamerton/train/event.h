@@ -4,7 +4,9 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <variant>
+#include <vector>
 
 namespace kamerton::train {
 
@@ -17,11 +19,13 @@ struct StepDone {
   int64_t tokens;  ///< read in this step, all ranks
   int64_t targets;
   bool skipped;
+  std::vector<std::pair<std::string, double>> metrics;  ///< the objective's, such as rewards
 };
 
 struct EvalDone {
   int64_t step;
   double loss;
+  std::vector<std::pair<std::string, double>> metrics;
 };
 
 struct Saved {

@@ -30,8 +30,9 @@ struct Parts {
   Snapshots& snapshots;
   std::function<bool(int64_t)> begin_step;  ///< told the number of a step that begins; true: its
                                             ///< loss shall be no number (a fault under test)
-  std::function<double()> evaluate;         ///< mean loss on data.eval over all ranks; empty: none
-  std::function<void(const Event&)> emit;   ///< events go to sinks; called on every rank
+  std::function<EvalDone(int64_t step)>
+      evaluate;                            ///< on held-out data, over all ranks; empty: none
+  std::function<void(const Event&)> emit;  ///< events go to sinks; called on every rank
 };
 
 }  // namespace kamerton::train

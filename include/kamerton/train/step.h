@@ -3,18 +3,22 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "kamerton/train/parts.h"
 
 namespace kamerton::train {
 
 struct StepReport {
-  double loss = 0;       ///< mean over the targets of all ranks and micro-batches
-  double grad_norm = 0;  ///< before clipping
+  double loss = 0;         ///< mean over the targets of all ranks and micro-batches
+  double grad_norm = 0;    ///< before clipping
   double lr = 0;
   int64_t targets = 0;   ///< tokens that were trained on, all ranks
   int64_t tokens = 0;    ///< tokens that were read, all ranks
   bool skipped = false;  ///< loss or gradient not finite on some rank: nothing was updated
+  std::vector<std::pair<std::string, double>> metrics;  ///< the objective's, means over all ranks
 };
 
 /// Runs step number `step` (from 1) of `total_steps`; `update_number`: its number among the applied

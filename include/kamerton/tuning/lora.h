@@ -39,7 +39,8 @@ struct LoraSpec {
 /// empty keys: no dropout (evaluation).
 struct DropoutKeys {
   uint64_t seed = 0;
-  at::Tensor keys_N;  ///< int64, one a token
+  at::Tensor keys_N;         ///< int64, one a token
+  bool adapter_off = false;  ///< the base model alone answers: see AdapterSwitch
 };
 
 /// One adapted module.
@@ -79,6 +80,18 @@ class Lora {
   LoraSpec spec_;
   std::vector<LoraPair> pairs_;
   std::shared_ptr<DropoutKeys> keys_;
+};
+
+/// While it lives the decoder computes without the adapter. Not across a backward pass.
+class AdapterSwitch {
+ public:
+  explicit AdapterSwitch(Lora& lora) : keys_(lora.dropout_keys()) { keys_.adapter_off = true; }
+  ~AdapterSwitch() { keys_.adapter_off = false; }
+  AdapterSwitch(const AdapterSwitch&) = delete;
+  AdapterSwitch& operator=(const AdapterSwitch&) = delete;
+
+ private:
+  DropoutKeys& keys_;
 };
 
 /// Freezes the parameters whose whole name matches one of the expressions; ErrorKind::Config when

@@ -114,11 +114,11 @@ Trajectory train(Subject& subject,
     for (const data::Batch& batch : micro_batches) {
       targets += batch.target_count;
     }
-    const double scale = 1.0 / static_cast<double>(world.sum(targets));
+    const auto shares = objective::Shares::of({.targets = world.sum(targets)});
     double loss = 0;
     for (size_t i = 0; i < micro_batches.size(); ++i) {
       subject.parameters->begin_micro_batch(i + 1 == micro_batches.size());
-      const at::Tensor part = objective.loss(*subject.decoder, micro_batches[i], scale);
+      const at::Tensor part = objective.loss(*subject.decoder, micro_batches[i], shares);
       part.backward();
       loss += part.item<double>();
     }

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kamerton/tuning/lora.h"
-
-#include <unistd.h>
-
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include "kamerton/core/error.h"
 #include "kamerton/model/weights.h"
 #include "kamerton/objective/objective.h"
+#include "kamerton/tuning/lora.h"
 #include "kamerton/tuning/peft_format.h"
 
 #include "support/oracle.h"
@@ -68,7 +66,7 @@ TEST_P(PeftFixture, LogitsLossAndGradientsEqualPeft) {
   }
   objective::TokenLoss objective;
   const at::Tensor loss =
-      objective.loss(*adapted.decoder, batch, 1.0 / static_cast<double>(batch.target_count));
+      objective.loss(*adapted.decoder, batch, objective::Shares::of(objective.counts(batch)));
   loss.backward();
   EXPECT_NEAR(loss.item<double>(), oracle_tensor(expected, "loss").item<double>(), 2e-5);
   for (const LoraPair& pair : adapted.lora->pairs()) {
@@ -94,7 +92,8 @@ INSTANTIATE_TEST_SUITE_P(Lora,
                                          std::pair("lora_all_linear", "stories260K"),
                                          std::pair("lora_rslora", "stories260K"),
                                          std::pair("lora_rank_pattern", "stories260K"),
-                                         std::pair("lora_layers_to_transform", "stories260K")),
+                                         std::pair("lora_layers_to_transform", "stories260K"),
+                                         std::pair("lora_conv1d", "tiny-gpt2")),
                          [](const auto& info) { return std::string(info.param.first); });
 
 TEST(Lora, SavedAdapterReadsBackWithEqualBits) {
@@ -116,6 +115,25 @@ TEST(Lora, SavedAdapterReadsBackWithEqualBits) {
     EXPECT_TRUE(first.lora->pairs()[i].a->value.equal(second.lora->pairs()[i].a->value));
     EXPECT_TRUE(first.lora->pairs()[i].b->value.equal(second.lora->pairs()[i].b->value));
     EXPECT_EQ(first.lora->pairs()[i].scale, second.lora->pairs()[i].scale);
+  }
+  std::filesystem::remove_all(folder);
+}
+
+TEST(Lora, AdapterOfTransposedModulesSaysSoAndReadsBack) {
+  KAMERTON_NEED_ORACLE("fixtures/peft/lora_conv1d");
+  Adapted first = load("tiny-gpt2", oracle_path("fixtures/peft/lora_conv1d"));
+  const auto folder =
+      std::filesystem::temp_directory_path() / ("kamerton-conv1d-" + std::to_string(getpid()));
+  write_peft(
+      folder,
+      *first.lora,
+      "tiny-gpt2",
+      [](const tensor::Parameter& parameter) { return parameter.value; },
+      true);
+  EXPECT_EQ(test::oracle_json(folder / "adapter_config.json")["fan_in_fan_out"], true);
+  Adapted second = load("tiny-gpt2", folder);
+  for (size_t i = 0; i < first.lora->pairs().size(); ++i) {
+    EXPECT_TRUE(first.lora->pairs()[i].a->value.equal(second.lora->pairs()[i].a->value));
   }
   std::filesystem::remove_all(folder);
 }
