@@ -56,6 +56,26 @@ optim::ShardedParameters::Fill filler(const RunConfig& config,
       };
 }
 
+bool has_own_reference(const RunConfig& config) {
+  const bool switches_off = config.tuning.method == "lora" && !config.tuning.adapter.has_value();
+  return objective::needs_reference(config.objective) &&
+         (config.objective.reference.has_value() || !switches_off);
+}
+
+namespace {
+
+/// Bytes of a frozen model on a rank: whole, or at stage 3 its share.
+int64_t reference_bytes(const RunConfig& config, const Tuned& tuned, int shard_size) {
+  const model::DecoderConfig& shape = tuned.decoder->config();
+  const int64_t parameters = config.objective.reference.has_value()
+                                 ? model::read_config(*config.objective.reference).parameter_count()
+                                 : shape.parameter_count();
+  const int64_t bytes = parameters * (tuned.decoder->dtype() == at::kBFloat16 ? 2 : 4);
+  return config.optim.zero_stage == 3 ? bytes / shard_size : bytes;
+}
+
+}  // namespace
+
 optim::MemoryPlan plan_run(const RunConfig& config, const Tuned& tuned, int shard_size) {
   const model::DecoderConfig& shape = tuned.decoder->config();
   optim::PlanRequest request;
@@ -67,11 +87,22 @@ optim::MemoryPlan plan_run(const RunConfig& config, const Tuned& tuned, int shar
   activations.layers = shape.layers;
   activations.hidden = shape.hidden_size;
   activations.intermediate = shape.intermediate_size;
+  const model::ModuleNames& names = shape.names;
+  activations.hidden_copies = 2;
+  for (const std::string* norm : {&names.attention_norm,
+                                  &names.attention_out_norm,
+                                  &names.feed_forward_norm,
+                                  &names.feed_forward_out_norm}) {
+    activations.hidden_copies += norm->empty() ? 0 : 1;
+  }
+  activations.wide_copies = names.gate.empty() && names.gate_up.empty() ? 2 : 3;
+  activations.qk_norm = shape.qk_norm != model::QkNorm::None;
   activations.heads = shape.heads;
   activations.kv_heads = shape.kv_heads;
   activations.head_dim = shape.head_dim;
   activations.vocabulary = shape.vocab_size;
-  activations.tokens = config.data.micro_batch_rows *
+  const int64_t answers = objective::compares_answers(config.objective) ? 2 : 1;
+  activations.tokens = answers * config.data.micro_batch_rows *
                        data::resolved_sequence_length(config.data, shape.max_positions);
   activations.checkpointing = config.model.activation_checkpointing == "block";
   if (tuned.lora.has_value()) {
@@ -83,7 +114,11 @@ optim::MemoryPlan plan_run(const RunConfig& config, const Tuned& tuned, int shar
   if (config.model.head_chunk_rows > 0) {
     activations.head_chunk_rows = config.model.head_chunk_rows;
   }
-  return optim::plan_memory(request);
+  optim::MemoryPlan plan = optim::plan_memory(request);
+  if (has_own_reference(config)) {
+    plan.parameters += reference_bytes(config, tuned, shard_size);
+  }
+  return plan;
 }
 
 ParameterCounts count_parameters(const model::Decoder& decoder) {
@@ -110,8 +145,11 @@ std::string describe(const Tuned& tuned) {
 std::unique_ptr<model::Decoder> load_for_inference(const std::string& model_dir,
                                                    const std::string& adapter_dir,
                                                    const std::string& dtype,
-                                                   const std::string& device) {
+                                                   const std::string& device,
+                                                   const std::string& pickle) {
   model::ModelOptions options;
+  options.weights = pickle;
+  options.allow_pickle = !pickle.empty();
   options.path = model_dir;
   options.dtype = dtype;
   options.device = device;

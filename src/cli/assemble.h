@@ -33,6 +33,10 @@ optim::ShardedParameters::Fill filler(const RunConfig& config,
                                       const Tuned& tuned,
                                       const model::WeightSource& weights);
 
+/// Whether the objective compares with a reference model that has memory of its own (an adapter
+/// that starts from nothing is switched off instead).
+bool has_own_reference(const RunConfig& config);
+
 /// The predicted memory of a rank.
 optim::MemoryPlan plan_run(const RunConfig& config, const Tuned& tuned, int shard_size);
 
@@ -47,10 +51,11 @@ ParameterCounts count_parameters(const model::Decoder& decoder);
 std::string describe(const Tuned& tuned);
 
 /// A decoder with whole weights for generate, chat and eval: the base model, with an adapter merged
-/// in when given.
+/// in when given. `pickle`: a .bin or .pt file that holds the weights instead of the folder's.
 std::unique_ptr<model::Decoder> load_for_inference(const std::string& model_dir,
                                                    const std::string& adapter_dir,
                                                    const std::string& dtype,
-                                                   const std::string& device);
+                                                   const std::string& device,
+                                                   const std::string& pickle = "");
 
 }  // namespace kamerton::cli

@@ -30,7 +30,10 @@ RunConfig data_config_of(const po::variables_map& arguments, const Command& comm
     document.fill(config);
   }
   config.model.path = value_or<std::string>(arguments, "model", config.model.path);
-  config.data.train = value_or<std::vector<std::string>>(arguments, "data", config.data.train);
+  if (arguments.count("data") != 0) {
+    config.data.train = arguments["data"].as<std::vector<std::string>>();
+    config.data.sources.clear();
+  }
   return config;
 }
 

@@ -75,7 +75,7 @@ int run_prepare(const po::variables_map& arguments, comm::Session* session) {
   prepare_set(data::StorePreparation(config, false, *opened.bundle, opened.max_positions),
               threads,
               session->world());
-  if (!config.eval.empty()) {
+  if (data::has_eval(config)) {
     prepare_set(data::StorePreparation(config, true, *opened.bundle, opened.max_positions),
                 threads,
                 session->world());

@@ -17,7 +17,11 @@ using core::Error;
 using core::ErrorKind;
 
 int write_clean_copy(const data::DataConfig& config, const std::string& to) {
-  fmt::print("{}", data::redact(config.train, config, to).text());
+  std::vector<std::string> files = config.train;
+  for (const data::SourceConfig& source : config.sources) {
+    files.insert(files.end(), source.files.begin(), source.files.end());
+  }
+  fmt::print("{}", data::redact(files, config, to).text());
   fmt::print("clean copy: {}\n", to);
   return 0;
 }

@@ -10,6 +10,7 @@
 #include "kamerton/model/gguf_export.h"
 #include "kamerton/model/gguf_import.h"
 #include "kamerton/storage/gguf.h"
+#include "kamerton/storage/pickled_tensors.h"
 #include "kamerton/text/gguf_tokenizer.h"
 #include "kamerton/text/gguf_vocabulary.h"
 
@@ -67,16 +68,21 @@ int run_import(const po::variables_map& arguments, comm::Session*) {
       files["chat_template.jinja"] = tokenizer.chat_template;
     }
     model::import_gguf(from.string(), to.string(), dtype, files);
-  } else if (std::filesystem::is_directory(from)) {
-    const auto decoder = load_for_inference(
-        from.string(), value_or<std::string>(arguments, "adapter", ""), "fp32", "cpu");
-    model::save_model(to.string(), *decoder, {.dtype = dtype, .copy_from = from.string()});
+  } else if (std::filesystem::is_directory(from) || storage::PickledModel::is_one(from)) {
+    const bool folder = std::filesystem::is_directory(from);
+    const std::string base = (folder ? from : from.parent_path()).string();
+    const auto decoder = load_for_inference(base.empty() ? "." : base,
+                                            value_or<std::string>(arguments, "adapter", ""),
+                                            "fp32",
+                                            "cpu",
+                                            folder ? "" : from.string());
+    model::save_model(to.string(), *decoder, {.dtype = dtype, .copy_from = base});
   } else {
     throw Error(ErrorKind::Config,
                 {.where = "cli.import",
                  .what = "this cannot be imported",
                  .got = from.string(),
-                 .allowed = "a .gguf file or a Hugging Face model folder"});
+                 .allowed = "a .gguf file, a Hugging Face model folder, or its pytorch_model.bin"});
   }
   fmt::print("{}\n", to.string());
   return 0;
@@ -166,12 +172,15 @@ Command import_command() {
   return {
       .name = "import",
       .summary = "a GGUF file or a model folder becomes a Hugging Face folder",
-      .usage = "kamerton import --from FILE.gguf|DIR --to DIR [--adapter DIR] [--dtype bf16]",
+      .usage =
+          "kamerton import --from FILE.gguf|DIR|FILE.bin --to DIR [--adapter DIR] [--dtype bf16]",
       .description =
           "Dequantises GGUF (F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K) and "
           "takes tokenizer and chat template\n"
           "from its metadata. From a folder: converts the dtype, and merges an adapter when one is "
-          "given.\n\nExamples:\n"
+          "given.\n"
+          "pytorch_model.bin beside a config.json is read without executing anything that it "
+          "holds.\n\nExamples:\n"
           "  kamerton import --from SmolLM2-135M-Instruct.Q4_1.gguf --to "
           "models/SmolLM2-135M-Instruct\n"
           "  kamerton import --from models/SmolLM2-135M-Instruct --adapter runs/quickstart/adapter "

@@ -20,6 +20,7 @@ void describe(config::Fields& fields, RunConfig& config) {
   fields.knob("output", config.output, {.text = "folder of all runs"});
   fields.section("model", config.model, "The model to tune.");
   fields.section("tuning", config.tuning, "What is trained.");
+  fields.section("objective", config.objective, "What is minimised.");
   fields.section("data", config.data, "What it is trained on.");
   fields.section(
       "optim", config.optim, "How weights are updated, and how their state is spread over ranks.");
@@ -47,6 +48,8 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
                        .hint = "output: " + config.name});
   }
   optim::validate(config.optim);
+  objective::validate(config.objective);
+  config.data.compares = objective::compares_answers(config.objective);
   return config;
 }
 

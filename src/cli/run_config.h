@@ -10,6 +10,7 @@
 #include "kamerton/data/config.h"
 #include "kamerton/mesh/config.h"
 #include "kamerton/model/config.h"
+#include "kamerton/objective/config.h"
 #include "kamerton/optim/config.h"
 #include "kamerton/train/config.h"
 #include "kamerton/tuning/config.h"
@@ -25,6 +26,7 @@ struct RunConfig {
   std::string output = "runs";
   model::ModelOptions model;
   tuning::TuningConfig tuning;
+  objective::ObjectiveConfig objective;
   data::DataConfig data;
   optim::OptimConfig optim;
   mesh::MeshConfig mesh;

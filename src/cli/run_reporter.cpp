@@ -65,8 +65,9 @@ void RunReporter::header(const HeaderTexts& texts) const {
     return;
   }
   const std::string text = block("run", config_.folder().string()) + block("model", texts.model) +
-                           block("data", texts.data) + block("mesh", texts.mesh) +
-                           block("threads", texts.threads) + block("memory", texts.memory) +
+                           block("minimise", texts.objective) + block("data", texts.data) +
+                           block("mesh", texts.mesh) + block("threads", texts.threads) +
+                           block("memory", texts.memory) +
                            block("steps",
                                  fmt::format("{} of {} rows ({} a micro-batch), ZeRO stage {}",
                                              total_steps_,
@@ -101,6 +102,9 @@ void RunReporter::record(const train::StepDone& event) {
       .add("peak_rss_bytes", telemetry::peak_rss_bytes())
       .add("targets", event.targets)
       .add("skipped", static_cast<int64_t>(event.skipped ? 1 : 0));
+  for (const auto& [name, value] : event.metrics) {
+    line.add(name, value);
+  }
   write(line);
   if (event.skipped) {
     core::log_warning(fmt::format(
@@ -114,7 +118,10 @@ void RunReporter::record(const train::StepDone& event) {
 
 void RunReporter::record(const train::EvalDone& event) {
   telemetry::Record line{.kind = "eval", .step = event.step, .values = {}};
-  line.add("loss", event.loss).add("perplexity", std::exp(event.loss));
+  line.add("loss", event.loss);
+  for (const auto& [name, value] : event.metrics) {
+    line.add(name, value);
+  }
   write(line);
   throughput_.skip_pause();
 }

@@ -21,6 +21,7 @@ namespace kamerton::cli {
 
 struct HeaderTexts {
   std::string model;
+  std::string objective;
   std::string data;
   std::string mesh;
   std::string threads;

@@ -25,6 +25,7 @@
 #include "assemble.h"
 #include "command.h"
 #include "data_check.h"
+#include "run_objective.h"
 #include "run_reporter.h"
 
 namespace kamerton::cli {
@@ -91,20 +92,17 @@ std::vector<int32_t> gather_lengths(const data::Dataset& set, const comm::Group&
   return all;
 }
 
-int64_t count_steps(const RunConfig& config,
-                    const data::TrainStream& batches,
-                    const comm::Group& world) {
+int64_t count_steps(const RunConfig& config, data::TrainStream& batches, const comm::Group& world) {
   if (config.train.steps.has_value()) {
     return *config.train.steps;
   }
-  const std::vector<int32_t> lengths =
-      config.data.packing ? gather_lengths(batches.dataset(), world) : std::vector<int32_t>{};
-  return data::steps_for_epochs(config.data,
-                                static_cast<uint64_t>(config.train.seed),
-                                config.train.epochs.value_or(1.0),
-                                batches.size(),
-                                lengths,
-                                batches.summary().sequence_length);
+  std::vector<int32_t> lengths;
+  if (config.data.packing) {
+    lengths = gather_lengths(batches.dataset(), world);
+  }
+  const int64_t steps = batches.steps_for_epochs(config.train.epochs.value_or(1.0), lengths);
+  batches.use_lengths(std::move(lengths));
+  return steps;
 }
 
 train::RunIdentity identity_of(const RunConfig& config,
@@ -182,9 +180,9 @@ struct Run {
         bundle(text::load_bundle(config.model.path)),
         tuned(build_tuned(config)),
         batches(config.data, seed(), bundle, world.rank(), world.size(), max_positions()),
-        held_out(config.data.eval.empty()
-                     ? std::nullopt
-                     : std::optional(data::open_eval(config.data, bundle, max_positions()))),
+        held_out(data::has_eval(config.data)
+                     ? std::optional(data::open_eval(config.data, bundle, max_positions()))
+                     : std::nullopt),
         total_steps(count_steps(config, batches, world)) {}
 
   uint64_t seed() const { return static_cast<uint64_t>(config.train.seed); }
@@ -207,9 +205,22 @@ std::unique_ptr<optim::ShardedParameters> place(Run& run) {
   return parameters;
 }
 
+/// On the held-out examples. Collective.
+train::EvalDone evaluate(const Run& run, const train::Parts& parts, int64_t step) {
+  const int64_t rows = run.config.data.micro_batch_rows;
+  if (objective::compares_answers(run.config.objective)) {
+    const eval::ObjectiveReport report =
+        eval::evaluate_objective(parts.model, parts.objective, *run.held_out, rows, run.world);
+    return {step, report.loss, report.metrics};
+  }
+  const eval::LossReport report = eval::evaluate_loss(parts.model, *run.held_out, rows, run.world);
+  return {step, report.loss(), {{"perplexity", report.perplexity()}}};
+}
+
 /// From placed parameters to the end of the run.
 int go(Run& run,
        optim::ShardedParameters& parameters,
+       RunObjective& objective,
        bool resume,
        comm::Session& session,
        const std::string& threads) {
@@ -227,18 +238,18 @@ int go(Run& run,
   const optim::MemoryPlan plan = plan_run(config, run.tuned, run.mesh.shard().size());
   RunReporter reporter(config, run.world, progress.step, run.total_steps);
   reporter.header({.model = describe(run.tuned),
+                   .objective = objective.text(),
                    .data = run.batches.summary().text(),
                    .mesh = run.mesh.describe(),
                    .threads = threads,
                    .memory = optim::to_text(plan)});
 
-  objective::TokenLoss objective;
   train::Parts parts{
       .config = config.train,
       .optim_config = config.optim,
       .world = run.world,
       .model = *run.tuned.decoder,
-      .objective = objective,
+      .objective = objective.get(),
       .parameters = parameters,
       .batches = run.batches,
       .dropout = run.tuned.lora.has_value() ? &run.tuned.lora->dropout_keys() : nullptr,
@@ -251,11 +262,7 @@ int go(Run& run,
     return comm::fault_at_step(session.fault(), run.world.rank(), step) == comm::FaultAction::Nan;
   };
   if (run.held_out.has_value()) {
-    parts.evaluate = [&] {
-      return eval::evaluate_loss(
-                 parts.model, *run.held_out, config.data.micro_batch_rows, run.world)
-          .loss();
-    };
+    parts.evaluate = [&](int64_t step) { return evaluate(run, parts, step); };
   }
   if (train::run_loop(parts, progress, run.total_steps) == train::Outcome::Preempted) {
     reporter.farewell("saved; go on with --resume");
@@ -292,7 +299,8 @@ int run_train(const po::variables_map& arguments, comm::Session* session) {
   train::catch_stop_signals();
 
   const auto parameters = place(run);
-  return go(run, *parameters, resume, *session, threads);
+  RunObjective objective(config, run.tuned, {run.mesh.shard(), run.mesh.replicate()});
+  return go(run, *parameters, objective, resume, *session, threads);
 }
 
 }  // namespace
