@@ -10,7 +10,8 @@ import source_tree as tree
 OWNERS = [
     (r"mpi\.h", ("src/comm/",)),
     (r"(hdf5|H5[A-Z]\w*)\.h|hdf5/.*", ("src/storage/",)),
-    (r"sodium\.h|sodium/.*", ("src/storage/", "src/federated/")),
+    (r"sodium\.h|sodium/.*", ("src/storage/", "src/privacy/")),
+    (r"openssl/.*", ("src/privacy/",)),
     (r"yaml-cpp/.*", ("src/config/",)),
     (r"boost/.*", ("src/cli/",)),
     (r"pcre2\.h|utf8proc\.h", ("src/text/",)),
