@@ -41,7 +41,7 @@ double epsilon_of_renyi(std::span<const double> orders,
 /// compose to one Gaussian).
 struct LossOptions {
   double interval = 1e-4;  ///< of the loss grid; made larger when a grid would not fit
-  uint64_t max_grid = uint64_t{1} << 22;  ///< points; memory 16 bytes each, three times
+  uint64_t max_grid = uint64_t{1} << 20;  ///< points; memory 16 bytes each, three times
   double tail = 1e-16;                    ///< mass that is counted as lost privacy at once
 };
 

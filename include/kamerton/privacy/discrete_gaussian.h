@@ -13,7 +13,7 @@ namespace kamerton::privacy {
 /// (Canonne, Kamath, Steinke 2004.00010, algorithms 1 to 3). No floating point takes part.
 class DiscreteGaussian {
  public:
-  /// 0 < numerator, denominator < 2^40, sigma < 2^24; throws ErrorKind::Config otherwise.
+  /// sigma^2 at most 2^40, denominator at most 1024; throws ErrorKind::Config otherwise.
   DiscreteGaussian(uint64_t numerator, uint64_t denominator);
   /// The least such ratio with denominator 2^10 that is not below sigma^2.
   static DiscreteGaussian at_least(double sigma);

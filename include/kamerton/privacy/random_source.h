@@ -2,6 +2,7 @@
 // Cryptographic random bytes behind a seam: the system's in the product, a known stream in tests.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 
@@ -28,6 +29,7 @@ RandomSource& system_random();
 class KeyedRandom final : public RandomSource {
  public:
   explicit KeyedRandom(const Secret& key, uint64_t lane = 0);
+  ~KeyedRandom() override { wipe(ahead_.data(), ahead_.size()); }
   void fill(std::span<uint8_t> bytes) override;
   /// The next byte that fill() gives is the stream's byte number `position`.
   void seek(uint64_t position) noexcept { position_ = position; }
@@ -36,6 +38,9 @@ class KeyedRandom final : public RandomSource {
   Secret key_;
   uint64_t lane_;
   uint64_t position_ = 0;
+  static constexpr size_t kAhead = 1024;
+  std::array<uint8_t, kAhead> ahead_ = {};  ///< stream bytes from ahead_from_ on
+  uint64_t ahead_from_ = ~uint64_t{0};      ///< a multiple of kAhead, or none
 };
 
 }  // namespace kamerton::privacy

@@ -16,12 +16,12 @@ struct Member {
   uint32_t id = 0;  ///< never used again for another member
   std::string name;
   Role role = Role::Site;
-  std::string fingerprint;  ///< of the key in force
+  std::string fingerprint = {};  ///< of the key in force
   PublicKey key = {};
-  std::string serial;
+  std::string serial = {};
   int64_t not_after = 0;
   int64_t revoked_at = 0;  ///< 0: in force
-  std::string reason;
+  std::string reason = {};
 };
 
 /// A certificate that is no longer good: a member's earlier key, or a revoked member's.

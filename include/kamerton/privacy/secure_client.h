@@ -28,6 +28,8 @@ namespace kamerton::privacy {
 /// and come back with resume(). A round whose state is lost must not be joined again.
 class SecureClient {
  public:
+  struct State;  ///< of src/privacy
+
   /// identity: the certificate's key; received_model: what the site itself computed over the model.
   /// Throws ErrorKind::Permission when it is not round.model or the site's own entry in the round
   /// does not carry its key; ErrorKind::Config as SecureRound::check.
@@ -58,7 +60,6 @@ class SecureClient {
                              RandomSource& random = system_random());
 
  private:
-  struct State;
   explicit SecureClient(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };

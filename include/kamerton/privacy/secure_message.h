@@ -52,10 +52,10 @@ struct ShareBundle {
     storage::Digest self_share = {};
   };
   uint32_t site = 0;
-  storage::Digest book = {};            ///< of the KeyBook that the site has seen
-  storage::Digest self_secret = {};     ///< commitment
-  std::vector<SealedShares> boxes;      ///< ascending `to`
-  std::vector<Commitment> commitments;  ///< ascending holder, the site itself included
+  storage::Digest book = {};                 ///< of the KeyBook that the site has seen
+  storage::Digest self_secret = {};          ///< commitment
+  std::vector<SealedShares> boxes = {};      ///< ascending `to`
+  std::vector<Commitment> commitments = {};  ///< ascending holder, the site itself included
   Signature signature = {};
 
   std::string encode() const;
@@ -65,7 +65,7 @@ struct ShareBundle {
 /// R1, coordinator to one site: the boxes that are for it, ascending `from`.
 struct ShareDelivery {
   uint32_t site = 0;
-  std::vector<SealedShares> boxes;
+  std::vector<SealedShares> boxes = {};
 
   std::string encode() const;
   static ShareDelivery decode(std::string_view bytes);
@@ -73,7 +73,7 @@ struct ShareDelivery {
 
 /// R3, coordinator to every survivor: whose masked input arrived, ascending.
 struct SurvivorList {
-  std::vector<uint32_t> sites;
+  std::vector<uint32_t> sites = {};
 
   std::string encode() const;
   static SurvivorList decode(std::string_view bytes);
@@ -107,7 +107,7 @@ struct Reveal {
     Secret share;
   };
   uint32_t site = 0;
-  std::vector<Item> items;  ///< ascending `of`
+  std::vector<Item> items = {};  ///< ascending `of`
   Signature signature = {};
 
   std::string encode() const;

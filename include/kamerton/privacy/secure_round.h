@@ -50,9 +50,12 @@ struct SecureRound {
   /// The sites that share secrets with `id`, ascending, without itself. A circulant graph (Harary)
   /// over a permutation that digest() decides (Bell et al. 2020).
   std::vector<uint32_t> neighbors_of(uint32_t id) const;
+  /// The same for all sites, by their position in `sites`, at once.
+  std::vector<std::vector<uint32_t>> neighbor_lists() const;
 };
 
 inline constexpr size_t kMaxSecureSites = 65536;
+inline constexpr size_t kMaxComplete = 1024;  ///< sites of a complete graph
 inline constexpr size_t kMaxSiteName = 128;
 
 /// ⌊2n/3⌋ + 1: with fewer than a third of liars among n, no two lists get this many signatures.

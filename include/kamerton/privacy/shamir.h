@@ -33,4 +33,10 @@ std::vector<Share> split(const Secret& secret,
 /// A wrong share gives a wrong secret: callers check the result against what was published.
 Secret combine(std::span<const Share> shares, uint32_t threshold);
 
+/// The factors with which shares at these points add up to the secret, in their order: the same for
+/// every secret that the same holders give back.
+std::vector<Secret> lagrange_at_zero(std::span<const uint32_t> points);
+/// The sum of weights.size() shares, each times its factor.
+Secret combine(std::span<const Share> shares, std::span<const Secret> weights);
+
 }  // namespace kamerton::privacy
