@@ -9,10 +9,28 @@
 
 namespace kamerton::cli {
 
+namespace {
+
+/// Heads that begin at random or at zero are trained beside any adapter.
+void train_new_heads(const model::Decoder& decoder) {
+  const model::DecoderConfig& config = decoder.config();
+  for (const std::string& name : {std::string(model::kValueHead), config.names.head + ".weight"}) {
+    const tensor::ParameterPtr head = decoder.find_parameter(name);
+    if (head != nullptr && (name == model::kValueHead || config.score_head)) {
+      head->trainable = true;
+    }
+  }
+}
+
+}  // namespace
+
 Tuned build_tuned(const RunConfig& config) {
   Tuned tuned;
   tuned.decoder =
       std::make_unique<model::Decoder>(model::read_config(config.model.path), config.model);
+  if (!config.model.score_head) {
+    model::require_tokens(tuned.decoder->config(), "cli.assemble");
+  }
   if (config.tuning.method == "lora") {
     tuning::LoraSpec spec = tuning::LoraSpec::from(config.tuning.lora);
     if (config.tuning.adapter.has_value()) {
@@ -30,6 +48,7 @@ Tuned build_tuned(const RunConfig& config) {
                        .got = "method " + config.tuning.method,
                        .hint = "tuning.method: lora, or merge first with kamerton export --merge"});
   }
+  train_new_heads(*tuned.decoder);
   tuning::freeze(*tuned.decoder, config.tuning.freeze);
   if (count_parameters(*tuned.decoder).trainable == 0) {
     throw core::Error(core::ErrorKind::Config,
@@ -101,7 +120,8 @@ optim::MemoryPlan plan_run(const RunConfig& config, const Tuned& tuned, int shar
   activations.kv_heads = shape.kv_heads;
   activations.head_dim = shape.head_dim;
   activations.vocabulary = shape.vocab_size;
-  const int64_t answers = objective::compares_answers(config.objective) ? 2 : 1;
+  const data::Answers kind = objective::answers_of(config.objective);
+  const int64_t answers = kind == data::Answers::Pair || kind == data::Answers::Judged ? 2 : 1;
   activations.tokens = answers * config.data.micro_batch_rows *
                        data::resolved_sequence_length(config.data, shape.max_positions);
   activations.checkpointing = config.model.activation_checkpointing == "block";

@@ -2,6 +2,7 @@
 #include "run_config.h"
 
 #include "kamerton/core/error.h"
+#include "kamerton/text/bundle.h"
 
 namespace kamerton::cli {
 
@@ -49,8 +50,18 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
   }
   optim::validate(config.optim);
   objective::validate(config.objective);
-  config.data.compares = objective::compares_answers(config.objective);
+  derive(config);
   return config;
+}
+
+void derive(RunConfig& config) {
+  config.data.answers = objective::answers_of(config.objective);
+  config.data.margins = config.objective.method == "reward";
+  config.model.score_head = objective::scores(config.objective);
+  if (config.model.score_head && std::filesystem::exists(config.model.path)) {
+    config.model.score_pad = text::load_bundle(config.model.path).pad;
+  }
+  config.model.value_head = config.objective.method == "ppo";
 }
 
 }  // namespace kamerton::cli

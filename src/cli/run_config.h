@@ -39,6 +39,9 @@ struct RunConfig {
 void describe(config::Fields& fields, TelemetryConfig& config);
 void describe(config::Fields& fields, RunConfig& config);
 
+/// Sets what other sections follow from: what examples are, which heads the model has.
+void derive(RunConfig& config);
+
 /// The file with the --set overrides applied; `name` falls back to the file's stem. Throws
 /// ErrorKind::Config.
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides);

@@ -57,6 +57,7 @@ RunConfig saved_config(const core::Json& extra, const std::string& base) {
   if (!base.empty()) {
     config.model.path = base;
   }
+  derive(config);
   return config;
 }
 

@@ -27,6 +27,7 @@
 #include "data_check.h"
 #include "run_objective.h"
 #include "run_reporter.h"
+#include "streamed_model.h"
 
 namespace kamerton::cli {
 namespace {
@@ -127,11 +128,22 @@ checkpoint::StoreOptions store_options(const RunConfig& config) {
           .program_version = KAMERTON_VERSION};
 }
 
-/// What a user takes away: the adapter, at once in PEFT's form. Collective.
+/// What a user takes away: the adapter, at once in PEFT's form; a reward model whole, from the last
+/// checkpoint. Collective.
 void write_result(const RunConfig& config,
                   const Tuned& tuned,
                   optim::ShardedParameters& parameters,
                   const comm::Group& world) {
+  if (objective::scores(config.objective)) {
+    on_first_rank(world, [&] {
+      const StreamedModel source = stream_checkpoint(config.folder(), config.model.path);
+      model::save_model((config.folder() / "model").string(),
+                        *source.decoder,
+                        source.fetch,
+                        {.copy_from = source.folder});
+    });
+    return;
+  }
   if (tuned.lora.has_value()) {
     tuning::write_peft(
         config.folder() / "adapter",
@@ -208,7 +220,7 @@ std::unique_ptr<optim::ShardedParameters> place(Run& run) {
 /// On the held-out examples. Collective.
 train::EvalDone evaluate(const Run& run, const train::Parts& parts, int64_t step) {
   const int64_t rows = run.config.data.micro_batch_rows;
-  if (objective::compares_answers(run.config.objective)) {
+  if (objective::evaluates_itself(run.config.objective)) {
     const eval::ObjectiveReport report =
         eval::evaluate_objective(parts.model, parts.objective, *run.held_out, rows, run.world);
     return {step, report.loss, report.metrics};
@@ -230,7 +242,8 @@ int go(Run& run,
                              parameters,
                              run.batches,
                              identity_of(config, run.bundle, run.total_steps, run.world),
-                             store_options(config));
+                             store_options(config),
+                             &objective.get());
   train::Progress progress;
   if (resume) {
     progress = snapshots.resume().value_or(progress);
@@ -299,7 +312,13 @@ int run_train(const po::variables_map& arguments, comm::Session* session) {
   train::catch_stop_signals();
 
   const auto parameters = place(run);
-  RunObjective objective(config, run.tuned, {run.mesh.shard(), run.mesh.replicate()});
+  RunObjective objective(config,
+                         {.tuned = run.tuned,
+                          .parameters = *parameters,
+                          .groups = {run.mesh.shard(), run.mesh.replicate()},
+                          .world = run.world,
+                          .train = run.batches.dataset(),
+                          .held_out = run.held_out.has_value() ? &*run.held_out : nullptr});
   return go(run, *parameters, objective, resume, *session, threads);
 }
 

@@ -16,22 +16,11 @@ using core::Error;
 using core::ErrorKind;
 using core::Json;
 
-constexpr std::array<const char*, 16> kKnown = {"text",
-                                                "messages",
-                                                "conversations",
-                                                "prompt",
-                                                "completion",
-                                                "chosen",
-                                                "rejected",
-                                                "label",
-                                                "instruction",
-                                                "input",
-                                                "output",
-                                                "system",
-                                                "history",
-                                                "tools",
-                                                "documents",
-                                                "chat_template_kwargs"};
+constexpr std::array<const char*, 20> kKnown = {
+    "text",        "messages", "conversations", "prompt",    "completion",
+    "chosen",      "rejected", "label",         "margin",    "answer",
+    "completions", "labels",   "instruction",   "input",     "output",
+    "system",      "history",  "tools",         "documents", "chat_template_kwargs"};
 
 /// Any value of the right kind, to ask detect_layout with.
 Json stand_in(const std::string& name) {

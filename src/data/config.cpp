@@ -19,7 +19,9 @@ const std::vector<std::string> kLayouts = {"auto",
                                            "sharegpt",
                                            "text",
                                            "preference",
-                                           "unpaired_preference"};
+                                           "unpaired_preference",
+                                           "prompt",
+                                           "stepwise"};
 
 void describe_form(config::Fields& f, std::string& format, std::string& layout) {
   f.knob("format",
@@ -201,10 +203,20 @@ void check_exclusive(const DataConfig& config) {
     exclusive("windows of data.text_windows are whole rows: nothing is left to pack",
               "data.packing: false");
   }
-  if (config.compares &&
+  if ((config.answers == Answers::Pair || config.answers == Answers::Judged) &&
       (config.group_by_length || (config.packing && config.packing_strategy != "next_fit"))) {
     exclusive("pairs of answers are packed by next_fit only",
               "data.packing_strategy: next_fit, data.group_by_length: false");
+  }
+  if (config.answers == Answers::Steps && config.packing && packing_splits(config)) {
+    exclusive("answers judged by steps are not cut to rows",
+              "data.packing_strategy: next_fit or bfd");
+  }
+  if (config.answers == Answers::Asked && (config.packing || config.group_by_length)) {
+    exclusive(
+        "data.packing and data.group_by_length do not fit an objective that generates: rows are "
+        "prompts, whose answers are not there yet",
+        "data.packing: false, data.group_by_length: false");
   }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kamerton/data/dataset.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <fmt/format.h>
@@ -83,7 +84,8 @@ TrainOn resolve_train_on(const DataConfig& config, Layout layout, bool conversat
   if (layout == Layout::Text) {
     return TrainOn::All;
   }
-  const bool pair = layout == Layout::PromptCompletion || is_preference(layout);
+  const bool pair =
+      layout == Layout::PromptCompletion || layout == Layout::Prompt || is_preference(layout);
   return pair || !conversational ? TrainOn::Completion : TrainOn::Assistant;
 }
 
@@ -103,7 +105,7 @@ Dataset::Impl::Impl(const std::vector<SourceConfig>& source_list,
     open_windows();
   }
   summary = summarize(*this);
-  if (auto found = find_store(*this)) {
+  if (auto found = has_own_tokens() ? std::nullopt : find_store(*this)) {
     summary.notes.push_back("tokens from " + found->folder().string());
     store = std::make_shared<const TokenStore>(std::move(*found));
   }
@@ -224,6 +226,9 @@ void Dataset::Impl::finish_pair(TokenizedPair pair,
 }
 
 Prepared Dataset::Impl::prepare(int64_t index) const {
+  if (config.answers == Answers::Asked || config.answers == Answers::Steps) {
+    return config.answers == Answers::Asked ? prepare_prompt(index) : prepare_steps(index);
+  }
   Prepared result;
   result.example.source_index = index;
   if (windows) {
@@ -249,6 +254,9 @@ Prepared Dataset::Impl::prepare(int64_t index) const {
     result.example = std::move(*example);
   }
   result.example.label = tokenized.label;
+  if (config.margins && !result.example.tokens.empty()) {
+    result.example.margin = sources.record(index).margin.value_or(0.0);
+  }
   return result;
 }
 
@@ -307,14 +315,19 @@ int64_t Dataset::size() const {
   return impl_->size();
 }
 Example Dataset::get(int64_t index) const {
-  return impl_->prepare(index).example;
+  Example example = impl_->prepare(index).example;
+  if (impl_->config.answers == Answers::Judged && !example.tokens.empty()) {
+    example.mismatched = std::make_shared<const Example>(impl_->mismatch(example));
+  }
+  return example;
 }
-bool Dataset::compares() const {
-  return impl_->config.compares;
+Answers Dataset::answers() const {
+  return impl_->config.answers;
 }
 
 int64_t Dataset::row_length() const {
-  return impl_->sequence_length * (compares() ? 2 : 1);
+  const bool two = answers() == Answers::Pair || answers() == Answers::Judged;
+  return impl_->sequence_length * (two ? 2 : 1);
 }
 
 const Summary& Dataset::summary() const {

@@ -37,10 +37,17 @@ struct Dataset::Impl {
        int64_t max_positions);
 
   Prepared prepare(int64_t index) const;
+  /// The prompt of `own` with the answer of an example half the data set away: records that stand
+  /// side by side often share a prompt.
+  Example mismatch(const Example& own) const;
   /// What the record is as tokens, from the store or made now. ErrorKind::Data for a bad record.
   TokenizedRecord tokenize(int64_t index) const;
   int64_t size() const { return windows ? windows->size() : sources.size(); }
   std::string digest() const;
+  /// Whether examples are other tokens than those of a token store.
+  bool has_own_tokens() const {
+    return config.answers == Answers::Asked || config.answers == Answers::Steps;
+  }
 
   DataConfig config;
   Side side;
@@ -66,6 +73,8 @@ struct Dataset::Impl {
   std::optional<Example> finish(Tokenized tokenized,
                                 Prepared& result,
                                 const std::string& origin) const;
+  Prepared prepare_prompt(int64_t index) const;
+  Prepared prepare_steps(int64_t index) const;
   void finish_pair(TokenizedPair pair, Prepared& result, const std::string& origin) const;
   void open_windows();
 };

@@ -11,7 +11,8 @@ int64_t Example::target_count() const {
 }
 
 int64_t Example::length() const {
-  return static_cast<int64_t>(tokens.size() + (rejected ? rejected->tokens.size() : 0));
+  return static_cast<int64_t>(tokens.size() + (rejected ? rejected->tokens.size() : 0) +
+                              (mismatched ? mismatched->tokens.size() : 0));
 }
 
 void Batch::append(const Example& example, int64_t sample_id) {
@@ -30,10 +31,18 @@ void Batch::append(const Example& example, int64_t sample_id) {
     }
     document_offsets.push_back(document_offsets.back() + end - begin);
     sample_ids.push_back(sample_id);
+    source_indices.push_back(example.source_index);
+    marks.push_back(example.label ? static_cast<float>(*example.label)
+                                  : static_cast<float>(example.margin));
   }
   target_count += example.target_count();
   if (example.rejected) {
     append(*example.rejected, sample_id);
+  }
+  if (example.mismatched) {
+    const int64_t own = target_count;
+    append(*example.mismatched, sample_id);
+    target_count = own;
   }
 }
 

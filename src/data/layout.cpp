@@ -21,7 +21,7 @@ using core::Json;
 namespace {
 
 constexpr char kWhere[] = "data.layout";
-constexpr std::array<std::pair<Layout, const char*>, 7> kNames = {{
+constexpr std::array<std::pair<Layout, const char*>, 9> kNames = {{
     {Layout::Messages, "messages"},
     {Layout::PromptCompletion, "prompt_completion"},
     {Layout::Alpaca, "alpaca"},
@@ -29,6 +29,8 @@ constexpr std::array<std::pair<Layout, const char*>, 7> kNames = {{
     {Layout::Text, "text"},
     {Layout::Preference, "preference"},
     {Layout::UnpairedPreference, "unpaired_preference"},
+    {Layout::Prompt, "prompt"},
+    {Layout::Stepwise, "stepwise"},
 }};
 
 Record from_messages(const Json& json, const std::string& origin) {
@@ -131,7 +133,7 @@ Layout layout_from(const std::string& name) {
                .what = "unknown data.layout",
                .got = "'" + name + "'",
                .allowed = "auto, messages, prompt_completion, alpaca, sharegpt, text, preference, "
-                          "unpaired_preference"});
+                          "unpaired_preference, prompt, stepwise"});
 }
 
 std::optional<Layout> detect_layout(const Json& record) {
@@ -149,6 +151,9 @@ std::optional<Layout> detect_layout(const Json& record) {
                        column(turns->front(), "role") != nullptr;
     return roles ? Layout::Messages : Layout::ShareGpt;
   }
+  if (column(record, "completions") != nullptr && column(record, "labels") != nullptr) {
+    return Layout::Stepwise;
+  }
   if (column(record, "prompt") != nullptr && column(record, "completion") != nullptr) {
     return is_label(column(record, "label")) ? Layout::UnpairedPreference
                                              : Layout::PromptCompletion;
@@ -158,6 +163,12 @@ std::optional<Layout> detect_layout(const Json& record) {
   }
   if (column(record, "text") != nullptr) {
     return Layout::Text;
+  }
+  const bool answered = column(record, "chosen") != nullptr ||
+                        column(record, "rejected") != nullptr ||
+                        column(record, "completion") != nullptr;
+  if (column(record, "prompt") != nullptr && !answered) {
+    return Layout::Prompt;
   }
   return std::nullopt;
 }
@@ -203,6 +214,10 @@ Record to_record(const Json& json, Layout layout, bool chat, const std::string& 
       return from_preference(json, origin);
     case Layout::UnpairedPreference:
       return from_unpaired(json, origin);
+    case Layout::Prompt:
+      return from_prompt(json, origin);
+    case Layout::Stepwise:
+      return from_steps(json, origin);
     case Layout::Text:
       break;
   }

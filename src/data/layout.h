@@ -17,8 +17,10 @@ enum class Layout {
   PromptCompletion,
   Alpaca,
   ShareGpt,
-  Preference,         ///< prompt (or a common beginning), chosen, rejected
-  UnpairedPreference  ///< prompt, completion, label
+  Preference,          ///< prompt (or a common beginning), chosen, rejected
+  UnpairedPreference,  ///< prompt, completion, label
+  Prompt,              ///< prompt alone
+  Stepwise             ///< prompt, completions, labels
 };
 
 /// Whether records compare or judge answers, which a loss on tokens alone cannot use.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Records that compare or judge answers, read as TRL's DPO and KTO trainers do.
 #include <algorithm>
+#include <cmath>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -115,6 +116,18 @@ bool has_own_prompt(const Json& json, bool conversation) {
   return prompt != nullptr && prompt->is_string() != conversation;
 }
 
+/// The column `margin`, a number.
+std::optional<double> margin_of(const Json& json, const std::string& origin) {
+  const Json* margin = column(json, "margin");
+  if (margin == nullptr) {
+    return std::nullopt;
+  }
+  if (!margin->is_number() || !std::isfinite(margin->get<double>())) {
+    complain(origin, "the column 'margin' is not a number", margin->type_name(), "a finite number");
+  }
+  return margin->get<double>();
+}
+
 }  // namespace
 
 Record from_preference(const Json& json, const std::string& origin) {
@@ -149,6 +162,7 @@ Record from_preference(const Json& json, const std::string& origin) {
   }
   const Json variables = template_variables(json, origin);
   Record record = joined(prompt, chosen, variables, origin);
+  record.margin = margin_of(json, origin);
   record.rejected = std::make_shared<const Record>(joined(prompt, rejected, variables, origin));
   return record;
 }
@@ -167,6 +181,45 @@ Record from_unpaired(const Json& json, const std::string& origin) {
   }
   Record record = from_pair(json, origin);
   record.label = yes;
+  return record;
+}
+
+Record from_steps(const Json& json, const std::string& origin) {
+  Record record = text_record(text_column(json, "prompt", origin), {}, Record::Kind::Pair, origin);
+  const Json* steps = column(json, "completions");
+  const Json* labels = column(json, "labels");
+  if (steps == nullptr || labels == nullptr || !steps->is_array() || !labels->is_array() ||
+      steps->empty() || steps->size() != labels->size()) {
+    complain(origin,
+             "'completions' and 'labels' are not two lists of one length",
+             describe_columns(json),
+             "the steps of an answer, and true or false for each");
+  }
+  for (size_t i = 0; i < steps->size(); ++i) {
+    if (!(*steps)[i].is_string() || !(*labels)[i].is_boolean()) {
+      complain(origin, "a step is not text, or its label not true or false");
+    }
+    record.steps.emplace_back((*steps)[i].get<std::string>(), (*labels)[i].get<bool>());
+    record.completion += record.steps.back().first + "\n";
+  }
+  return record;
+}
+
+Record from_prompt(const Json& json, const std::string& origin) {
+  const Json* prompt = column(json, "prompt");
+  if (prompt == nullptr) {
+    complain(origin, "the column 'prompt' is missing", describe_columns(json));
+  }
+  const Json* answer = column(json, "answer");
+  std::string expected =
+      answer != nullptr && answer->is_string() ? answer->get<std::string>() : std::string();
+  if (prompt->is_string()) {
+    return text_record(prompt->get<std::string>(), std::move(expected), Record::Kind::Pair, origin);
+  }
+  check_messages(*prompt, "prompt", origin);
+  Record record = chat_record(
+      *prompt, template_variables(json, origin), static_cast<int64_t>(prompt->size()), origin);
+  record.completion = std::move(expected);
   return record;
 }
 

@@ -192,6 +192,12 @@ Question Preparer::question(const Record& record) const {
                  .allowed = "messages, prompt and completion, alpaca or sharegpt records"});
   }
   const int64_t count = prompt_length(record);
+  if (count == static_cast<int64_t>(record.messages->size())) {  // nothing but the prompt
+    result.prompt = render_prompt(record, count);
+    result.add_special_tokens = false;
+    result.reference = record.completion;
+    return result;
+  }
   const Json& answer = record.messages->back();
   const Json* content = core::json_find(answer, "content");
   if (!is_assistant(answer) || content == nullptr || !content->is_string()) {

@@ -45,6 +45,10 @@ Record text_record(std::string prompt,
 Record from_preference(const core::Json& json, const std::string& origin);
 /// prompt, completion, label.
 Record from_unpaired(const core::Json& json, const std::string& origin);
+/// prompt, completions (the steps) and labels (true or false, one a step).
+Record from_steps(const core::Json& json, const std::string& origin);
+/// prompt alone; `answer`, when it is text, is what is expected.
+Record from_prompt(const core::Json& json, const std::string& origin);
 /// prompt and completion, as two texts or two lists of messages.
 Record from_pair(const core::Json& json, const std::string& origin);
 

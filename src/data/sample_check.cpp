@@ -51,7 +51,7 @@ Found look(const Dataset::Impl& data) {
 }
 
 void check_end(const Dataset::Impl& data, const Found& found, std::vector<std::string>& notes) {
-  if (found.with_end > 0) {
+  if (found.with_end > 0 || data.has_own_tokens()) {
     return;
   }
   const bool known = data.bundle.eos.has_value() || !data.bundle.stop_ids.empty();

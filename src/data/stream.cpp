@@ -31,29 +31,63 @@ struct Step {
   double epochs = 0;
 };
 
-/// A loss on the tokens of one answer would ignore the other, and one that compares needs both.
+[[noreturn]] void unfit(const SourceSummary& source,
+                        const std::string& what,
+                        const std::string& allowed,
+                        const std::string& hint) {
+  throw Error(ErrorKind::Config,
+              {.where = kWhere,
+               .what = source.name + ": " + what,
+               .got = "layout " + source.layout,
+               .allowed = allowed,
+               .hint = hint});
+}
+
+/// A loss on the tokens of one answer would ignore the other, one that compares needs both, and one
+/// that judges needs to know.
 void require_answers(const Dataset& set) {
   for (const SourceSummary& source : set.summary().sources) {
     const Layout layout = layout_from(source.layout);
-    if (set.compares() && layout != Layout::Preference) {
-      throw Error(
-          ErrorKind::Config,
-          {.where = kWhere,
-           .what = source.name + ": the objective compares answers, and the records have one",
-           .got = "layout " + source.layout,
-           .allowed = "prompt, chosen and rejected",
-           .hint = "objective.method: sft, or data.columns for columns of other names"});
+    if (set.answers() == Answers::Pair && layout != Layout::Preference) {
+      unfit(source,
+            "the objective compares answers, and the records have one",
+            "prompt, chosen and rejected",
+            "objective.method: sft, or data.columns for columns of other names");
     }
-    if (!set.compares() && is_preference(layout_from(source.layout))) {
-      throw Error(ErrorKind::Config,
-                  {.where = kWhere,
-                   .what = source.name + ": the records compare or judge answers, which the loss "
-                                         "of this method does not use",
-                   .got = "layout " + source.layout,
-                   .allowed = "records with one answer",
-                   .hint = "objective.method: dpo; to imitate the better answers: data.layout: "
-                           "prompt_completion with "
-                           "data.columns: {completion: chosen}"});
+    if (set.answers() == Answers::Judged && layout != Layout::UnpairedPreference) {
+      unfit(source,
+            "the objective learns from judged answers, and the records say nothing of theirs",
+            "prompt, completion and label (true or false)",
+            "objective.method: dpo for pairs, sft for answers without a label, or data.columns");
+    }
+    if (set.answers() == Answers::One && is_preference(layout)) {
+      unfit(source,
+            "the records compare or judge answers, which the loss of this method does not use",
+            "records with one answer",
+            std::string(layout == Layout::Preference ? "objective.method: dpo"
+                                                     : "objective.method: kto") +
+                "; to imitate the better answers: data.layout: prompt_completion with "
+                "data.columns: {completion: chosen}");
+    }
+    if ((set.answers() == Answers::Steps) != (layout == Layout::Stepwise) &&
+        set.answers() != Answers::Asked) {
+      unfit(source,
+            "answers judged by steps are for the method that learns from them, and it for nothing "
+            "else",
+            "prompt, completions and labels with objective.method: process_reward",
+            "objective.method, or data.columns");
+    }
+    if (set.answers() == Answers::One && layout == Layout::Prompt) {
+      unfit(source,
+            "the records have prompts but no answers",
+            "records with an answer",
+            "objective.method: grpo or ppo, which generate answers");
+    }
+    if (set.answers() == Answers::Asked && layout == Layout::Text) {
+      unfit(source,
+            "the objective answers prompts, and raw text asks nothing",
+            "prompt, prompt and completion, messages",
+            "data.columns: {prompt: text}");
     }
   }
 }
@@ -315,10 +349,12 @@ std::optional<Batch> EvalStream::next() {
     Example filler;
     filler.tokens = {0, 0};
     filler.targets = {kNoTarget, kNoTarget};
-    if (set_->compares()) {
+    if (set_->answers() == Answers::Pair) {
       filler.rejected = std::make_shared<const Example>(filler);
+    } else if (set_->answers() == Answers::Judged) {
+      filler.mismatched = std::make_shared<const Example>(filler);
     }
-    batch.append(filler, 0);
+    batch.append(filler, kFiller);
     batch.rows = 1;
   }
   ++position_;

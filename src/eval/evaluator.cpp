@@ -117,18 +117,22 @@ ObjectiveReport evaluate_objective(model::Decoder& model,
                                    const comm::Group& world) {
   const at::NoGradGuard no_grad;
   data::EvalStream stream(set, rows, world.rank(), world.size());
+  std::vector<data::Batch> batches;
+  while (auto batch = stream.next()) {
+    batches.push_back(std::move(*batch));
+  }
+  objective.take_metrics();  // training's own begin anew
+  batches = objective.prepare(model, std::move(batches), {.held_out = true});
   objective::Counts counts;
-  while (const auto batch = stream.next()) {
-    counts += objective.counts(*batch);
+  for (const data::Batch& batch : batches) {
+    counts += objective.counts(batch);
   }
   const auto shares = objective::Shares::of({.targets = world.sum(counts.targets),
                                              .pairs = world.sum(counts.pairs),
                                              .likelihood = world.sum(counts.likelihood)});
-  objective.take_metrics();  // training's own begin anew
-  stream.rewind();
   double loss = 0;
-  while (const auto batch = stream.next()) {
-    loss += objective.loss(model, *batch, shares).item<double>();
+  for (const data::Batch& batch : batches) {
+    loss += objective.loss(model, batch, shares).item<double>();
   }
   ObjectiveReport report{.loss = world.sum(loss), .metrics = {}};
   const std::vector<std::string> names = objective.metric_names();

@@ -26,7 +26,9 @@ const Family& find_family(const ConfigReader& reader) {
   const std::vector<std::string> names = reader.texts("architectures");
   const std::string type = reader.text({"model_type"}, "");
   for (const Family* family : families()) {
-    if (names.empty() ? family->model_type == type : family->architecture == names.front()) {
+    if (names.empty() ? family->model_type == type
+                      : family->architecture == names.front() ||
+                            scorer_name(std::string(family->architecture)) == names.front()) {
       return *family;
     }
   }
@@ -121,6 +123,27 @@ void check_shape(const ConfigReader& reader, const ConfigKeys& keys, const Decod
   }
 }
 
+/// One label is a score; more are classes, which nothing here computes.
+void read_score(const ConfigReader& reader, DecoderConfig& c) {
+  const std::vector<std::string> names = reader.texts("architectures");
+  if (names.empty() || names.front() != scorer_name(c.architecture) ||
+      names.front() == c.architecture) {
+    return;
+  }
+  const core::Json* labels = reader.find({"id2label"});
+  const size_t count = labels == nullptr
+                           ? static_cast<size_t>(reader.size({"num_labels"}, 2, 1 << 16))
+                           : labels->size();
+  if (count != 1) {
+    reader.refuse("id2label",
+                  "a sequence classifier is read when it has one label",
+                  std::to_string(count) + " labels",
+                  "1");
+  }
+  c = as_scorer(std::move(c));
+  c.fresh_score = false;
+}
+
 void read_ids(const ConfigReader& reader, DecoderConfig& c) {
   if (reader.object().contains("bos_token_id")) {
     c.bos_id = reader.token("bos_token_id");
@@ -132,6 +155,44 @@ void read_ids(const ConfigReader& reader, DecoderConfig& c) {
 }
 
 }  // namespace
+
+std::string scorer_name(const std::string& architecture) {
+  static constexpr std::pair<std::string_view, std::string_view> kOthers[] = {
+      {"GPT2LMHeadModel", "GPT2ForSequenceClassification"},
+      {"Gemma3ForCausalLM", "Gemma3TextForSequenceClassification"}};
+  for (const auto& [name, scorer] : kOthers) {
+    if (architecture == name) {
+      return std::string(scorer);
+    }
+  }
+  const size_t end = architecture.rfind("ForCausalLM");
+  return end == std::string::npos ? architecture
+                                  : architecture.substr(0, end) + "ForSequenceClassification";
+}
+
+DecoderConfig as_scorer(DecoderConfig config, std::optional<int64_t> pad) {
+  if (!config.score_head) {
+    if (!config.pad_id) {
+      config.pad_id = pad || config.eos_ids.empty() ? pad : config.eos_ids.front();
+    }
+    config.score_head = config.fresh_score = true;
+    config.tied_head = false;
+    config.names.head = "score";
+  }
+  return config;
+}
+
+void require_tokens(const DecoderConfig& config, const std::string& where) {
+  if (config.score_head) {
+    throw core::Error(core::ErrorKind::Config,
+                      {.where = where,
+                       .what = "the model gives a score, not tokens",
+                       .got = scorer_name(config.architecture),
+                       .allowed = "a language model",
+                       .hint = "objective.method: reward trains it on; objective.rewards: [{kind: "
+                               "model}] judges with it"});
+  }
+}
 
 std::vector<std::string> known_architectures() {
   std::vector<std::string> names;
@@ -166,6 +227,7 @@ DecoderConfig parse_config(std::string_view json_text, const std::string& origin
   family.read(reader, config);
   check_shape(reader, family.keys, config);
   read_rope(reader, config);
+  read_score(reader, config);
   config.source_json = object.dump();
   return config;
 }

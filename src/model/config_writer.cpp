@@ -138,7 +138,12 @@ void write_shape(const DecoderConfig& config, const ConfigKeys& keys, Json& out)
 std::string config_to_json(const DecoderConfig& config, c10::ScalarType dtype) {
   Json out = config.source_json.empty() ? Json::object()
                                         : core::parse_json(config.source_json, "config.json");
-  out["architectures"] = Json::array({config.architecture});
+  out["architectures"] =
+      Json::array({config.score_head ? scorer_name(config.architecture) : config.architecture});
+  if (config.score_head) {
+    out["id2label"] = {{"0", "LABEL_0"}};
+    out["label2id"] = {{"LABEL_0", 0}};
+  }
   out["model_type"] = config.model_type;
   const Family& family = family_of(config);
   write_shape(config, family.keys, out);

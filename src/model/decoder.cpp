@@ -60,7 +60,7 @@ at::ScalarType resolve_dtype(const std::string& wish, at::ScalarType stored, at:
 
 struct Decoder::Impl {
   Impl(DecoderConfig c, const ModelOptions& o)
-      : config(std::move(c)),
+      : config(o.score_head ? as_scorer(std::move(c), o.score_pad) : std::move(c)),
         options(o),
         device(resolve_device(o.device)),
         dtype(resolve_dtype(o.dtype, config.stored_dtype, device)),
@@ -97,12 +97,19 @@ struct Decoder::Impl {
       blocks.emplace_back(config, i, add_unit(fmt::format("layers.{}", i)));
     }
     final_norm = declare_norm(units.back(), "", names.final_norm, config.hidden_size, config);
-    head = config.tied_head ? embedding : declare(add_unit("head"), names.head + ".weight", table);
+    if (!config.tied_head) {
+      const int64_t outputs = config.score_head ? 1 : config.vocab_size;
+      head = declare(add_unit("head"), names.head + ".weight", {outputs, config.hidden_size});
+      head_index = units.size() - 1;
+    } else {
+      head = embedding;
+    }
+    if (options.value_head) {
+      value = declare(add_unit("value"), kValueHead, {1, config.hidden_size});
+    }
   }
 
-  const tensor::ParamUnit& head_unit() const {
-    return config.tied_head ? units.front() : units.back();
-  }
+  const tensor::ParamUnit& head_unit() const { return units[head_index]; }
   tensor::TokenLossOptions head_options(tensor::TokenLossOptions wish = {}) const {
     if (wish.chunk_rows == 0) {
       wish.chunk_rows = options.head_chunk_rows;
@@ -143,6 +150,8 @@ struct Decoder::Impl {
   std::vector<tensor::ParamUnit> units;
   std::deque<Block> blocks;  // linears are pointed at: they must not move
   tensor::ParameterPtr embedding, positions, head;
+  tensor::ParameterPtr value;  // null without a value head
+  size_t head_index = 0;       // of its unit
   Norm final_norm;
   std::vector<Linear*> linears;
   std::unordered_map<std::string, tensor::ParameterPtr> by_name;
@@ -222,6 +231,9 @@ BlockContext Decoder::Impl::context_of(const Rows& rows, AttentionCache* cache) 
 
 at::Tensor Decoder::Impl::shaped_logits(const at::Tensor& logits) const {
   at::Tensor z = logits;
+  if (config.score_head) {
+    return z;
+  }
   if (config.logit_scale != 1.0) {
     z = z * config.logit_scale;
   }
@@ -389,11 +401,55 @@ tensor::TokenLoss Decoder::loss(const at::Tensor& hidden_ND,
   return result;
 }
 
-at::Tensor Decoder::log_probs(const at::Tensor& hidden_ND, const at::Tensor& targets_N) {
+at::Tensor Decoder::log_probs(const at::Tensor& hidden_ND,
+                              const at::Tensor& targets_N,
+                              double temperature) {
+  tensor::TokenLossOptions options = impl_->head_options();
+  options.logit_scale /= temperature;
+  options.soft_cap /= temperature;  // cap tanh(z / cap) / T is (cap / T) tanh((z / T) / (cap / T))
+  return tensor::run_unit(impl_->hooks,
+                          impl_->head_unit(),
+                          hidden_ND,
+                          false,
+                          [this, targets_N, options](const at::Tensor& in) {
+                            return tensor::token_log_probs(in, impl_->head, targets_N, options);
+                          });
+}
+
+at::Tensor Decoder::values(const at::Tensor& hidden_ND) {
   return tensor::run_unit(
-      impl_->hooks, impl_->head_unit(), hidden_ND, false, [this, targets_N](const at::Tensor& in) {
-        return tensor::token_log_probs(in, impl_->head, targets_N, impl_->head_options());
+      impl_->hooks, impl_->units.back(), hidden_ND, false, [this](const at::Tensor& in) {
+        return tensor::linear(in, impl_->value).squeeze(1).to(at::kFloat);
       });
+}
+
+at::Tensor Decoder::log_collisions(const at::Tensor& hidden_ND, const at::Tensor& targets_N) {
+  const at::NoGradGuard no_grad;
+  at::Tensor result;
+  tensor::run_unit_fused(impl_->hooks, impl_->head_unit(), [&] {
+    result = tensor::log_collisions(hidden_ND, impl_->head, targets_N, impl_->head_options());
+  });
+  return result;
+}
+
+at::Tensor Decoder::logits_loss(const at::Tensor& hidden_ND,
+                                const at::Tensor& rows_M,
+                                const tensor::ChunkLoss& loss) {
+  at::Tensor result;
+  tensor::run_unit_fused(impl_->hooks, impl_->head_unit(), [&] {
+    result = tensor::logits_loss(hidden_ND, impl_->head, rows_M, loss, impl_->head_options());
+  });
+  return result;
+}
+
+void Decoder::with_logits(const std::function<void(const tensor::LogitsOf&)>& body) {
+  const bool records = at::GradMode::is_enabled();
+  const at::NoGradGuard no_grad;  // of this head; what the body computes of others is its own
+  tensor::run_unit_fused(impl_->hooks, impl_->head_unit(), [&] {
+    const tensor::LogitsOf logits = tensor::logits_of(impl_->head, impl_->head_options());
+    const at::AutoGradMode mode(records);
+    body(logits);
+  });
 }
 
 }  // namespace kamerton::model

@@ -176,12 +176,13 @@ class Generation {
     at::parallel_for(0, logits.size(0), 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         Sequence& sequence = sequences[static_cast<size_t>(i)];
-        sequence.next = sample(data + i * vocab,
-                               vocab,
-                               sequence.seen,
-                               options_,
-                               sequence.prompt,
-                               static_cast<uint64_t>(sequence.drawn));
+        sequence.next =
+            sample(data + i * vocab,
+                   vocab,
+                   sequence.seen,
+                   options_,
+                   options_.keys.empty() ? sequence.prompt : options_.keys[sequence.prompt],
+                   static_cast<uint64_t>(sequence.drawn));
       }
     });
   }
@@ -206,6 +207,7 @@ class Generation {
     }
     if (stop) {
       result.stopped = true;
+      result.stop_id = sequence.next;
       return false;
     }
     result.tokens.push_back(sequence.next);
@@ -233,6 +235,7 @@ std::vector<Generated> generate(Decoder& decoder,
                                 const std::vector<std::vector<int64_t>>& prompts,
                                 const SampleOptions& options,
                                 const TokenCallback& on_token) {
+  require_tokens(decoder.config(), "model.generate");
   const at::NoGradGuard no_grad;
   return Generation(decoder, prompts, options, on_token).run();
 }

@@ -83,7 +83,7 @@ void write_companions(const std::filesystem::path& folder,
 std::vector<tensor::ParameterPtr> base_parameters(const Decoder& decoder) {
   std::vector<tensor::ParameterPtr> base;
   for (const tensor::ParameterPtr& parameter : decoder.parameters()) {
-    if (!parameter->adapter) {
+    if (!parameter->adapter && parameter->name != kValueHead) {
       base.push_back(parameter);
     }
   }

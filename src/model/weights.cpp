@@ -44,18 +44,61 @@ std::span<std::byte> bytes_of(at::Tensor& tensor) {
   return {static_cast<std::byte*>(tensor.mutable_data_ptr()), static_cast<size_t>(tensor.nbytes())};
 }
 
+/// Normal(0, initializer_range) for matrices, ones for norms (zeros where they multiply by 1 + w),
+/// zeros for biases and for the value
+/// head; a pure function of the element.
+class RandomSource final : public WeightSource {
+ public:
+  RandomSource(const ModelOptions& options, const DecoderConfig& config)
+      : seed_(static_cast<uint64_t>(options.init_seed)),
+        range_(config.initializer_range),
+        norm_(config.norm == NormKind::RmsPlusOne ? 0.0 : 1.0) {}
+
+  void read(const tensor::Parameter& parameter, int64_t offset, at::Tensor out) const override {
+    if (parameter.name == kValueHead) {
+      out.zero_();
+      return;
+    }
+    if (parameter.shape.size() < 2) {
+      const bool bias = parameter.name.size() > 5 &&
+                        parameter.name.compare(parameter.name.size() - 5, 5, ".bias") == 0;
+      out.fill_(bias ? 0.0 : norm_);
+      return;
+    }
+    const core::RandomStream stream(seed_, "init." + parameter.name);
+    at::Tensor values = at::empty({out.numel()}, at::kFloat);
+    float* data = values.mutable_data_ptr<float>();
+    at::parallel_for(0, out.numel(), 1 << 14, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        data[i] = static_cast<float>(range_ * stream.normal(static_cast<uint64_t>(offset + i)));
+      }
+    });
+    out.copy_(values);
+  }
+
+ private:
+  uint64_t seed_;
+  double range_;
+  double norm_;
+};
+
 /// Model: storage::SafetensorsModel or storage::PickledModel. Bytes are copied, not mapped: a file
 /// that is cut short meanwhile must be an error, not a signal.
 template <class Model>
 class FileSource final : public WeightSource {
  public:
-  FileSource(const std::string& path, const Decoder& decoder)
-      : model_(Model::open(path)), path_(path) {
+  FileSource(const std::string& path, const Decoder& decoder, const ModelOptions& options)
+      : model_(Model::open(path)), path_(path), heads_(options, decoder.config()) {
     match(decoder);
   }
 
   void read(const tensor::Parameter& parameter, int64_t offset, at::Tensor out) const override {
-    const std::string& name = names_.at(parameter.name);
+    const auto found = names_.find(parameter.name);
+    if (found == names_.end()) {
+      heads_.read(parameter, offset, out);
+      return;
+    }
+    const std::string& name = found->second;
     const storage::TensorEntry& entry = model_.entry(name);
     const at::ScalarType type = scalar_type(entry);
     const auto width = static_cast<int64_t>(c10::elementSize(type));
@@ -97,7 +140,9 @@ class FileSource final : public WeightSource {
         }
       }
       if (!model_.contains(name)) {
-        missing.push_back(parameter->name);
+        if (!begins_anew(*parameter, decoder.config())) {
+          missing.push_back(parameter->name);
+        }
         continue;
       }
       check_shape(*parameter, model_.entry(name));
@@ -122,6 +167,12 @@ class FileSource final : public WeightSource {
     scalar_type(entry);
   }
 
+  /// Heads that the checkpoint of a language model does not have.
+  static bool begins_anew(const tensor::Parameter& parameter, const DecoderConfig& config) {
+    return parameter.name == kValueHead ||
+           (config.fresh_score && parameter.name == config.names.head + ".weight");
+  }
+
   /// Buffers that older versions saved (masks, rotary tables), and the second name of a tied head.
   static bool is_known_extra(const std::string& name, const DecoderConfig& config) {
     for (const char* end :
@@ -131,6 +182,7 @@ class FileSource final : public WeightSource {
       }
     }
     return name.find("rotary_emb.") != std::string::npos ||
+           (config.score_head && name == "lm_head.weight") ||
            (config.tied_head &&
             (name == config.names.head + ".weight" || name == "lm_head.weight"));
   }
@@ -178,40 +230,8 @@ class FileSource final : public WeightSource {
 
   Model model_;
   std::string path_;
+  RandomSource heads_;  // of those that begin anew
   std::unordered_map<std::string, std::string> names_;
-};
-
-/// Normal(0, initializer_range) for matrices, ones for norms (zeros where they multiply by 1 + w),
-/// zeros for biases; a pure function of the element.
-class RandomSource final : public WeightSource {
- public:
-  RandomSource(const ModelOptions& options, const DecoderConfig& config)
-      : seed_(static_cast<uint64_t>(options.init_seed)),
-        range_(config.initializer_range),
-        norm_(config.norm == NormKind::RmsPlusOne ? 0.0 : 1.0) {}
-
-  void read(const tensor::Parameter& parameter, int64_t offset, at::Tensor out) const override {
-    if (parameter.shape.size() < 2) {
-      const bool bias = parameter.name.size() > 5 &&
-                        parameter.name.compare(parameter.name.size() - 5, 5, ".bias") == 0;
-      out.fill_(bias ? 0.0 : norm_);
-      return;
-    }
-    const core::RandomStream stream(seed_, "init." + parameter.name);
-    at::Tensor values = at::empty({out.numel()}, at::kFloat);
-    float* data = values.mutable_data_ptr<float>();
-    at::parallel_for(0, out.numel(), 1 << 14, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        data[i] = static_cast<float>(range_ * stream.normal(static_cast<uint64_t>(offset + i)));
-      }
-    });
-    out.copy_(values);
-  }
-
- private:
-  uint64_t seed_;
-  double range_;
-  double norm_;
 };
 
 }  // namespace
@@ -231,9 +251,9 @@ std::unique_ptr<WeightSource> open_weights(const ModelOptions& options, const De
                          .hint = "model.allow_pickle: true (nothing in the file is executed), or "
                                  "kamerton import --from pytorch_model.bin"});
     }
-    return std::make_unique<FileSource<storage::PickledModel>>(place, decoder);
+    return std::make_unique<FileSource<storage::PickledModel>>(place, decoder, options);
   }
-  return std::make_unique<FileSource<storage::SafetensorsModel>>(place, decoder);
+  return std::make_unique<FileSource<storage::SafetensorsModel>>(place, decoder, options);
 }
 
 }  // namespace kamerton::model

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <ATen/ATen.h>
+#include <nlohmann/json.hpp>
 
 namespace kamerton::objective {
 namespace {
@@ -39,6 +40,10 @@ Shares Shares::of(const Counts& step) {
     return 1.0 / static_cast<double>(std::max<int64_t>(count, 1));
   };
   return {share(step.targets), share(step.pairs), share(step.likelihood)};
+}
+
+core::Json Objective::state() const {
+  return core::Json::object();
 }
 
 at::Tensor TokenLoss::loss(model::Decoder& model, const data::Batch& batch, const Shares& shares) {

@@ -5,6 +5,9 @@
 
 #include "kamerton/core/error.h"
 
+#include "documents.h"
+#include "pair_sums.h"
+
 namespace kamerton::objective {
 namespace {
 
@@ -18,73 +21,16 @@ const std::vector<std::string>& names() {
   return all;
 }
 
-/// Where a batch's answers lie. D documents, D even.
-struct Answers {
-  at::Tensor document_N;  ///< int64, which document a row belongs to
-  at::Tensor counts_N;    ///< fp32, 1 at an answer's targets, 0 elsewhere
-  at::Tensor weight_N;    ///< fp32, counts_N with the tail weight of LD-DPO
-  at::Tensor length_D;    ///< fp32, targets
-  at::Tensor better_N;    ///< bool, rows of better answers and their prompts
-  at::Tensor real_P;      ///< fp32, 1 for a pair, 0 for one without targets
-};
-
-int64_t targets_between(const data::Batch& batch, int64_t begin, int64_t end) {
-  int64_t count = 0;
-  for (int64_t n = begin; n < end; ++n) {
-    count += batch.targets[static_cast<size_t>(n)] != data::kNoTarget ? 1 : 0;
-  }
-  return count;
+at::Tensor better_of(const at::Tensor& values_D) {
+  return values_D.view({-1, 2}).select(1, 0);
+}
+at::Tensor worse_of(const at::Tensor& values_D) {
+  return values_D.view({-1, 2}).select(1, 1);
 }
 
-Answers find_answers(const data::Batch& batch, double tail_weight) {
-  const auto rows = static_cast<int64_t>(batch.tokens.size());
-  const size_t documents = batch.document_offsets.size() - 1;
-  Answers answers{at::empty({rows}, at::kLong),
-                  at::zeros({rows}, at::kFloat),
-                  at::zeros({rows}, at::kFloat),
-                  at::empty({static_cast<int64_t>(documents)}, at::kFloat),
-                  at::empty({rows}, at::kBool),
-                  {}};
-  for (size_t d = 0; d < documents; ++d) {
-    answers.length_D.data_ptr<float>()[d] = static_cast<float>(
-        targets_between(batch, batch.document_offsets[d], batch.document_offsets[d + 1]));
-  }
-  answers.real_P = (answers.length_D.view({-1, 2}).select(1, 0) > 0).to(at::kFloat);
-  for (size_t d = 0; d < documents; ++d) {
-    const auto* lengths = answers.length_D.const_data_ptr<float>();
-    const float shared = std::min(lengths[d], lengths[d ^ 1]);
-    float seen = 0;
-    for (int64_t n = batch.document_offsets[d]; n < batch.document_offsets[d + 1]; ++n) {
-      answers.document_N.data_ptr<int64_t>()[n] = static_cast<int64_t>(d);
-      answers.better_N.data_ptr<bool>()[n] = d % 2 == 0;
-      if (batch.targets[static_cast<size_t>(n)] == data::kNoTarget) {
-        continue;
-      }
-      seen += 1;
-      answers.counts_N.data_ptr<float>()[n] = 1;
-      answers.weight_N.data_ptr<float>()[n] = seen <= shared ? 1 : static_cast<float>(tail_weight);
-    }
-  }
-  return answers;
-}
-
-void move(Answers& answers, at::Device device) {
-  for (at::Tensor* tensor : {&answers.document_N,
-                             &answers.counts_N,
-                             &answers.weight_N,
-                             &answers.length_D,
-                             &answers.better_N,
-                             &answers.real_P}) {
-    *tensor = tensor->to(device);
-  }
-}
-
-/// Sums over the rows of each document -> even documents, odd documents.
-std::pair<at::Tensor, at::Tensor> sum_answers(const at::Tensor& values_N, const Answers& answers) {
-  const at::Tensor sums_D = at::zeros_like(answers.length_D)
-                                .index_add(0, answers.document_N, values_N * answers.weight_N);
-  const at::Tensor sums_P2 = sums_D.view({-1, 2});
-  return {sums_P2.select(1, 0), sums_P2.select(1, 1)};
+/// fp32 [T], 1 at rows of better answers and their prompts.
+at::Tensor better_rows(const data::Batch& batch) {
+  return (document_of_rows(batch) % 2 == 0).to(at::kFloat);
 }
 
 /// ORPO's likelihood is that of prompt and answer: every token of the better documents but the
@@ -92,8 +38,8 @@ std::pair<at::Tensor, at::Tensor> sum_answers(const at::Tensor& values_N, const 
 at::Tensor whole_targets(const data::Batch& batch) {
   at::Tensor targets_N = at::tensor(batch.targets, at::kLong);
   auto* targets = targets_N.data_ptr<int64_t>();
-  for (size_t d = 0; d + 1 < batch.document_offsets.size(); d += 2) {
-    if (targets_between(batch, batch.document_offsets[d], batch.document_offsets[d + 1]) == 0) {
+  for (size_t d = 0; d < document_count(batch); d += 2) {
+    if (targets_of(batch, d) == 0) {
       continue;
     }
     for (int64_t n = batch.document_offsets[d]; n + 1 < batch.document_offsets[d + 1]; ++n) {
@@ -104,73 +50,134 @@ at::Tensor whole_targets(const data::Batch& batch) {
 }
 
 void check_pairs(const data::Batch& batch) {
-  if (batch.document_offsets.size() % 2 == 0) {
+  if (document_count(batch) % 2 != 0) {
     throw core::Error(core::ErrorKind::Internal,
                       {.where = "objective.preference",
                        .what = "a batch without whole pairs of answers",
-                       .got = std::to_string(batch.document_offsets.size() - 1) + " documents"});
+                       .got = std::to_string(document_count(batch)) + " documents"});
   }
+}
+
+/// WPO (arXiv 2406.11827), eq. 2: how likely the model itself would say each answer, against its
+/// sharpness at each token; a weight a pair, without gradient.
+at::Tensor pair_weights(model::Decoder& model,
+                        const at::Tensor& hidden_ND,
+                        const at::Tensor& log_probs_N,
+                        const Tokens& tokens,
+                        const data::Batch& batch) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor targets_D = target_counts(batch).to(log_probs_N.device());
+  const at::Tensor collisions_N = model.log_collisions(hidden_ND.detach(), tokens.targets_N);
+  const at::Tensor mean_D =
+      sum_documents(log_probs_N.detach() - collisions_N, batch) / at::clamp_min(targets_D, 1);
+  return at::exp(better_of(mean_D) + worse_of(mean_D));
 }
 
 }  // namespace
 
-at::Tensor AdapterOff::log_probs(const Tokens& tokens) {
-  const at::NoGradGuard no_grad;
-  const tuning::AdapterSwitch off(lora_);
-  return model_.log_probs(model_.forward(tokens.rows), tokens.targets_N);
+at::Tensor answer_weights(const data::Batch& batch, double tail_weight) {
+  at::Tensor weights_N = at::zeros({static_cast<int64_t>(batch.tokens.size())}, at::kFloat);
+  auto* weights = weights_N.mutable_data_ptr<float>();
+  for (size_t d = 0; d < document_count(batch); ++d) {
+    const size_t other = d ^ 1;
+    const int64_t shared = tail_weight == 1.0 || other >= document_count(batch)
+                               ? static_cast<int64_t>(batch.tokens.size())
+                               : std::min(targets_of(batch, d), targets_of(batch, other));
+    int64_t seen = 0;
+    for (int64_t n = batch.document_offsets[d]; n < batch.document_offsets[d + 1]; ++n) {
+      if (batch.targets[static_cast<size_t>(n)] != data::kNoTarget) {
+        weights[n] = ++seen <= shared ? 1.0f : static_cast<float>(tail_weight);
+      }
+    }
+  }
+  return weights_N;
 }
 
-at::Tensor OtherModel::log_probs(const Tokens& tokens) {
-  const at::NoGradGuard no_grad;
-  return model_.log_probs(model_.forward(tokens.rows), tokens.targets_N);
-}
-
-Preference::Preference(ObjectiveConfig config, Reference* reference)
-    : config_(std::move(config)), reference_(reference), sums_(names().size()) {
+Preference::Preference(ObjectiveConfig config, Reference* reference, const StoredReferences* stored)
+    : config_(std::move(config)), reference_(reference), stored_(stored), sums_(names().size()) {
   validate(config_);
-  if (needs_reference(config_) && reference_ == nullptr) {
+  if (needs_reference(config_) && reference_ == nullptr && stored_ == nullptr) {
     throw core::Error(core::ErrorKind::Internal,
                       {.where = "objective.preference", .what = "no reference model was given"});
   }
 }
 
+std::vector<data::Batch> Preference::prepare(model::Decoder& /*model*/,
+                                             std::vector<data::Batch> batches,
+                                             const Phase& phase) {
+  const ReferenceStore* store = stored_ == nullptr ? nullptr : stored_->of(phase);
+  if (store != nullptr) {
+    for (data::Batch& batch : batches) {
+      std::vector<float>& sums = batch.attached[kReferenceSums];
+      for (size_t d = 0; d < document_count(batch); ++d) {
+        sums.push_back(store->log_prob(batch.source_indices[d], static_cast<int>(d % 2)));
+      }
+    }
+  }
+  return batches;
+}
+
 Counts Preference::counts(const data::Batch& batch) const {
   check_pairs(batch);
   Counts counts{.targets = batch.target_count};
-  for (size_t d = 0; d + 1 < batch.document_offsets.size(); d += 2) {
-    const int64_t begin = batch.document_offsets[d];
-    const int64_t end = batch.document_offsets[d + 1];
-    const int64_t answer = targets_between(batch, begin, end);
+  for (size_t d = 0; d < document_count(batch); d += 2) {
+    const int64_t answer = targets_of(batch, d);
     if (answer > 0) {  // a pair without targets keeps collectives in step and counts for nothing
+      const int64_t tokens = batch.document_offsets[d + 1] - batch.document_offsets[d];
       counts.pairs += 1;
-      counts.likelihood += config_.method == "orpo" ? end - begin - 1 : answer;
+      counts.likelihood += config_.method == "orpo" ? tokens - 1 : answer;
     }
   }
   return counts;
 }
 
+void Preference::add_reference(const data::Batch& batch,
+                               const Tokens& tokens,
+                               PairLogProbs& pairs) {
+  at::Tensor sums_D;
+  if (const auto stored = batch.attached.find(kReferenceSums); stored != batch.attached.end()) {
+    sums_D = to_tensor(stored->second).to(tokens.targets_N.device());
+  } else if (reference_ != nullptr) {
+    const at::Tensor weights_N = answer_weights(batch, config_.ld_alpha.value_or(1.0));
+    const at::Tensor log_probs_N = reference_->log_probs(tokens);
+    sums_D = sum_documents(log_probs_N * weights_N.to(log_probs_N.device()), batch);
+  } else {
+    return;
+  }
+  pairs.ref_chosen_P = better_of(sums_D);
+  pairs.ref_rejected_P = worse_of(sums_D);
+}
+
 at::Tensor Preference::loss(model::Decoder& model, const data::Batch& batch, const Shares& shares) {
   check_pairs(batch);
-  Tokens tokens = to_tokens(batch, model.device());
-  Answers answers = find_answers(batch, config_.ld_alpha.value_or(1.0));
-  move(answers, model.device());
+  const at::Device device = model.device();
+  Tokens tokens = to_tokens(batch, device);
   PairLogProbs pairs;
-  if (reference_ != nullptr) {
-    std::tie(pairs.ref_chosen_P, pairs.ref_rejected_P) =
-        sum_answers(reference_->log_probs(tokens), answers);
-  }
+  add_reference(batch, tokens, pairs);
+  const Tokens answers = tokens;
   if (config_.method == "orpo") {
-    tokens.targets_N = whole_targets(batch).to(model.device());
+    tokens.targets_N = whole_targets(batch).to(device);
   }
-  const at::Tensor log_probs_N = model.log_probs(model.forward(tokens.rows), tokens.targets_N);
-  std::tie(pairs.chosen_P, pairs.rejected_P) = sum_answers(log_probs_N, answers);
-  pairs.chosen_tokens_P = answers.length_D.view({-1, 2}).select(1, 0);
-  pairs.rejected_tokens_P = answers.length_D.view({-1, 2}).select(1, 1);
-  note(pairs, answers.real_P);
+  const at::Tensor hidden_ND = model.forward(tokens.rows);
+  const at::Tensor log_probs_N = model.log_probs(hidden_ND, tokens.targets_N);
+  const at::Tensor weights_N = answer_weights(batch, config_.ld_alpha.value_or(1.0)).to(device);
+  const at::Tensor sums_D = sum_documents(log_probs_N * weights_N, batch);
+  const at::Tensor targets_D = target_counts(batch).to(device);
+  pairs.chosen_P = better_of(sums_D);
+  pairs.rejected_P = worse_of(sums_D);
+  pairs.chosen_tokens_P = better_of(targets_D);
+  pairs.rejected_tokens_P = worse_of(targets_D);
+  const at::Tensor real_P = (pairs.chosen_tokens_P > 0).to(at::kFloat);
+  note(pairs, real_P);
+  at::Tensor losses_P = pair_losses(config_, pairs) * real_P;
+  if (config_.weighting) {
+    losses_P = losses_P * pair_weights(model, hidden_ND, log_probs_N, answers, batch);
+  }
+  const at::Tensor compared = losses_P.sum() * shares.pair;
   const double likelihood = likelihood_weight(config_) * shares.likelihood;
-  const at::Tensor compared = (pair_losses(config_, pairs) * answers.real_P).sum() * shares.pair;
-  return likelihood == 0 ? compared
-                         : compared - likelihood * (log_probs_N * answers.better_N).sum();
+  return likelihood == 0
+             ? compared
+             : compared - likelihood * (log_probs_N * better_rows(batch).to(device)).sum();
 }
 
 void Preference::note(const PairLogProbs& pairs, const at::Tensor& real_P) {

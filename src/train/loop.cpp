@@ -13,7 +13,7 @@ namespace {
 
 void note(Progress& progress, const StepReport& report) {
   ++progress.step;
-  progress.updates += report.skipped ? 0 : 1;
+  progress.updates += report.updates;
   progress.skipped += report.skipped ? 1 : 0;
   progress.skipped_in_a_row = report.skipped ? progress.skipped_in_a_row + 1 : 0;
   progress.tokens += report.tokens;

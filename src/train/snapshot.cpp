@@ -123,6 +123,7 @@ struct Snapshots::State {
   optim::ShardedParameters& parameters;
   data::TrainStream& batches;
   RunIdentity identity;
+  objective::Objective* objective;
 
   /// The stream's state of all ranks, the same on each.
   Json stream_state() const {
@@ -154,25 +155,29 @@ Snapshots::Snapshots(const std::filesystem::path& folder,
                      optim::ShardedParameters& parameters,
                      data::TrainStream& batches,
                      RunIdentity identity,
-                     const checkpoint::StoreOptions& options)
+                     const checkpoint::StoreOptions& options,
+                     objective::Objective* objective)
     : state_(new State{checkpoint::Store(folder, world, options),
                        world,
                        parameters,
                        batches,
-                       std::move(identity)}) {}
+                       std::move(identity),
+                       objective}) {}
 
 Snapshots::~Snapshots() = default;
 
 Saved Snapshots::save(const Progress& progress) {
   const RunIdentity& identity = state_->identity;
-  const Json extra = {{"progress", to_json(progress)},
-                      {"stream", state_->stream_state()},
-                      {"data_digest", state_->batches.digest()},
-                      {"base_model", identity.base_model},
-                      {"method", identity.method},
-                      {"total_steps", identity.total_steps},
-                      {"config_yaml", identity.config_yaml},
-                      {"details", core::parse_json(identity.details_json, "details")}};
+  const Json extra = {
+      {"progress", to_json(progress)},
+      {"stream", state_->stream_state()},
+      {"objective", state_->objective != nullptr ? state_->objective->state() : Json::object()},
+      {"data_digest", state_->batches.digest()},
+      {"base_model", identity.base_model},
+      {"method", identity.method},
+      {"total_steps", identity.total_steps},
+      {"config_yaml", identity.config_yaml},
+      {"details", core::parse_json(identity.details_json, "details")}};
   const std::vector<optim::StateSlice> states = state_->parameters.owned_slices();
   const std::vector<at::Tensor> memory = host_memory(states);
   const checkpoint::SaveReport report =
@@ -212,6 +217,9 @@ std::optional<Progress> Snapshots::resume() {
   }
   state_->parameters.after_load();
   state_->batches.load_state(extra["stream"]);
+  if (const Json* saved = core::json_find(extra, "objective"); saved && state_->objective) {
+    state_->objective->load_state(*saved);
+  }
   return to_progress(extra["progress"], state_->store.folder().string());
 }
 

@@ -9,33 +9,10 @@
 
 #include "kamerton/optim/schedule.h"
 
+#include "micro_batch.h"
+
 namespace kamerton::train {
 namespace {
-
-/// A token's name for dropout: the same on any rank, in any packing.
-at::Tensor token_keys(const data::Batch& batch) {
-  at::Tensor keys_N = at::empty({static_cast<int64_t>(batch.tokens.size())}, at::kLong);
-  auto* keys = keys_N.mutable_data_ptr<int64_t>();
-  for (size_t document = 0; document + 1 < batch.document_offsets.size(); ++document) {
-    for (int64_t n = batch.document_offsets[document]; n < batch.document_offsets[document + 1];
-         ++n) {
-      keys[n] =
-          batch.sample_ids[document] * (int64_t{1} << 24) + batch.positions[static_cast<size_t>(n)];
-    }
-  }
-  return keys_N;
-}
-
-/// Forward and backward of one micro-batch; gradients stay with their owner. Returns its part of
-/// the loss.
-double forward_backward(Parts& parts, const data::Batch& batch, const objective::Shares& shares) {
-  if (parts.dropout != nullptr) {
-    parts.dropout->keys_N = token_keys(batch);
-  }
-  const at::Tensor loss = parts.objective.loss(parts.model, batch, shares);
-  loss.backward();
-  return loss.item<double>();
-}
 
 /// Over all micro-batches and ranks.
 struct StepCounts {
@@ -44,12 +21,12 @@ struct StepCounts {
   int64_t tokens = 0;
 };
 
-StepCounts count(const Parts& parts, const std::vector<data::Batch>& micro_batches) {
+StepCounts count(const Parts& parts, const std::vector<const data::Batch*>& micro_batches) {
   StepCounts mine;
-  for (const data::Batch& batch : micro_batches) {
-    mine.loss += parts.objective.counts(batch);
-    mine.targets += batch.target_count;
-    mine.tokens += static_cast<int64_t>(batch.tokens.size());
+  for (const data::Batch* batch : micro_batches) {
+    mine.loss += parts.objective.counts(*batch);
+    mine.targets += batch->target_count;
+    mine.tokens += static_cast<int64_t>(batch->tokens.size());
   }
   const comm::Group& world = parts.world;
   return {.loss = {.targets = world.sum(mine.loss.targets),
@@ -71,34 +48,62 @@ std::vector<std::pair<std::string, double>> reduce_metrics(Parts& parts) {
   return means;
 }
 
+/// The micro-batches of one update.
+std::vector<const data::Batch*> of_update(const Parts& parts,
+                                          const std::vector<data::Batch>& batches,
+                                          int64_t update) {
+  std::vector<const data::Batch*> chosen;
+  for (size_t i = 0; i < batches.size(); ++i) {
+    if (parts.objective.belongs(i, update)) {
+      chosen.push_back(&batches[i]);
+    }
+  }
+  return chosen;
+}
+
+/// Forward and backward of the micro-batches, then one update, unless something is not finite.
+void update_once(Parts& parts,
+                 const std::vector<const data::Batch*>& batches,
+                 const objective::Shares& shares,
+                 int64_t update_number,
+                 StepReport& report) {
+  double loss = 0;
+  for (size_t i = 0; i < batches.size(); ++i) {
+    parts.parameters.begin_micro_batch(i + 1 == batches.size());
+    loss += forward_backward(parts, *batches[i], shares);
+  }
+  const optim::GradientReport gradient =
+      parts.parameters.finish_gradients(parts.optim_config.max_grad_norm, std::isfinite(loss));
+  report.loss = parts.world.sum(loss);
+  report.grad_norm = gradient.norm;
+  if (gradient.finite) {  // agreed by all ranks
+    parts.parameters.update(update_number, report.lr);
+    ++report.updates;
+  } else {
+    report.skipped = true;
+  }
+}
+
 }  // namespace
 
 StepReport run_step(Parts& parts, int64_t step, int64_t update_number, int64_t total_steps) {
   const bool poisoned = parts.begin_step && parts.begin_step(step);
-  const std::vector<data::Batch> micro_batches = parts.batches.next();
-  const StepCounts counts = count(parts, micro_batches);
-  StepReport report{.targets = counts.targets, .tokens = counts.tokens, .metrics = {}};
-  objective::Shares shares = objective::Shares::of(counts.loss);
-  if (poisoned) {
-    shares.target = shares.pair = std::numeric_limits<double>::quiet_NaN();
-  }
-
-  double loss = 0;
-  for (size_t i = 0; i < micro_batches.size(); ++i) {
-    parts.parameters.begin_micro_batch(i + 1 == micro_batches.size());
-    loss += forward_backward(parts, micro_batches[i], shares);
-  }
-  report.loss = parts.world.sum(loss);
-  report.metrics = reduce_metrics(parts);
-
-  const optim::GradientReport gradient =
-      parts.parameters.finish_gradients(parts.optim_config.max_grad_norm, std::isfinite(loss));
-  report.grad_norm = gradient.norm;
+  const std::vector<data::Batch> batches =
+      parts.objective.prepare(parts.model, parts.batches.next(), {.step = step});
+  StepReport report{.metrics = {}};
   report.lr = optim::learning_rate(parts.optim_config, step - 1, total_steps);
-  report.skipped = !gradient.finite;  // agreed by all ranks
-  if (gradient.finite) {
-    parts.parameters.update(update_number, report.lr);
+  for (int64_t u = 0; u < parts.objective.updates() && !report.skipped; ++u) {
+    const std::vector<const data::Batch*> chosen = of_update(parts, batches, u);
+    const StepCounts counts = count(parts, chosen);
+    objective::Shares shares = objective::Shares::of(counts.loss);
+    if (poisoned) {
+      shares.target = shares.pair = std::numeric_limits<double>::quiet_NaN();
+    }
+    report.tokens += counts.tokens;
+    report.targets += counts.targets;
+    update_once(parts, chosen, shares, update_number + report.updates, report);
   }
+  report.metrics = reduce_metrics(parts);
   return report;
 }
 

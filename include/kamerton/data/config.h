@@ -12,6 +12,15 @@
 
 namespace kamerton::data {
 
+/// What the objective does with the answers of records, and so what an example is.
+enum class Answers : uint8_t {
+  One,     ///< trained on
+  Pair,    ///< compared: a better and a worse one
+  Judged,  ///< called good or bad, each beside the answer to another prompt (KTO)
+  Asked,   ///< made by the model: an example is a prompt
+  Steps,   ///< judged step by step: targets are 1 or 0 at each step's last token
+};
+
 /// The names that a file gives to the columns of the known layouts.
 struct ColumnMap {
   std::optional<std::string> text;
@@ -77,8 +86,10 @@ struct DataConfig {
   std::string verify = "quick";
   std::string store = "auto";
   std::string store_dir = "stores";
-  /// No knob: set by the objective. Records are pairs of answers, and so are the documents of a batch.
-  bool compares = false;
+  /// No knob: set by the objective.
+  Answers answers = Answers::One;
+  /// No knob: the objective uses the margins of pairs.
+  bool margins = false;
 };
 
 void describe(config::Fields& fields, ColumnMap& columns);

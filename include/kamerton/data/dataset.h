@@ -34,7 +34,7 @@ struct Summary {
   std::vector<std::string> files;
   std::vector<SourceSummary> sources;
   /// "messages", "prompt_completion", "alpaca", "sharegpt", "text", "preference",
-  /// "unpaired_preference"; with several sources of different ones: joined by ", "
+  /// "unpaired_preference", "prompt"; with several sources of different ones: joined by ", "
   std::string layout;
   bool layout_detected = true;
   std::string train_on;  ///< "all", "completion", "assistant"
@@ -97,9 +97,9 @@ class Dataset {
   std::vector<int32_t> lengths(int64_t begin, int64_t end) const;
 
   const Summary& summary() const;
-  /// As the objective wants it (DataConfig::compares): whether examples are pairs of answers.
-  bool compares() const;
-  /// The most tokens of a row: the sequence length, for pairs twice that.
+  /// As the objective wants it: what examples are.
+  Answers answers() const;
+  /// The most tokens of a row: the sequence length, where examples have two answers twice that.
   int64_t row_length() const;
   /// Number in summary().sources of the source that an example comes from.
   size_t source_of(int64_t index) const;

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kamerton/core/json.h"
@@ -15,6 +17,8 @@ namespace kamerton::data {
 
 /// A position that is not trained.
 inline constexpr int32_t kNoTarget = -100;
+/// Sample id of a document that is there to keep ranks in step and counts for nothing.
+inline constexpr int64_t kFiller = -1;
 
 /// A record of any layout before it becomes tokens; also what exact-match evaluation asks and
 /// expects.
@@ -37,6 +41,10 @@ struct Record {
   std::shared_ptr<const Record> rejected = nullptr;
   /// Unpaired preferences: whether the completion is a good one.
   std::optional<bool> label = std::nullopt;
+  /// Preferences: by how much the better answer is better.
+  std::optional<double> margin = std::nullopt;
+  /// Answers in steps: each with whether it is a good one.
+  std::vector<std::pair<std::string, bool>> steps = {};
   /// "file:line".
   std::string origin;
 };
@@ -53,7 +61,7 @@ struct Question {
 struct Example {
   std::vector<int32_t> tokens;
   /// As long as `tokens`: targets[i] = tokens[i + 1] where that token is trained, else kNoTarget;
-  /// the last is kNoTarget.
+  /// the last is kNoTarget. Of answers judged by steps: 1 or 0 where a step ends, else kNoTarget.
   std::vector<int32_t> targets;
   /// Where documents start within `tokens` (text_windows only; else just 0).
   std::vector<int32_t> document_starts = {0};
@@ -63,11 +71,15 @@ struct Example {
   std::shared_ptr<const Example> rejected = nullptr;
   /// Unpaired preferences: whether the completion is a good one.
   std::optional<bool> label = std::nullopt;
+  /// Judged answers: this prompt with the answer to another one (KTO's estimate of the KL
+  /// divergence). Never null then.
+  std::shared_ptr<const Example> mismatched = nullptr;
+  double margin = 0;  ///< of a pair, 0 when the record gives none
   /// Its number in the data set.
   int64_t source_index = 0;
 
   int64_t target_count() const;
-  /// Tokens of all its sequences: of both answers of a pair.
+  /// Tokens of all its sequences: of both answers of a pair, of judged and mismatched answer.
   int64_t length() const;
 };
 
@@ -81,8 +93,14 @@ struct Batch {
   /// [D], the stream index of the example that each document comes from: unique over a run, the
   /// same on any number of ranks. Key random draws (dropout, noise) by it and the position.
   /// A pair is two documents: the better answer, then the worse one.
+  /// A judged answer is two as well: itself, then the mismatched one.
   std::vector<int64_t> sample_ids;
-  int64_t target_count = 0;  ///< targets that are not kNoTarget
+  std::vector<int64_t> source_indices;  ///< [D], of the examples in the data set
+  /// [D], what the record says: 1 good or 0 bad of a judged answer, the margin of a pair.
+  std::vector<float> marks;
+  /// What an objective has put beside tokens [T] or documents [D], by name.
+  std::map<std::string, std::vector<float>> attached;
+  int64_t target_count = 0;  ///< targets that are not kNoTarget, without mismatched answers
   int64_t rows = 0;          ///< packed rows (= examples without packing)
 
   void append(const Example& example, int64_t sample_id);

@@ -92,6 +92,10 @@ struct DecoderConfig {
   RopeConfig rope;
   std::optional<RopeConfig> local_rope;  ///< of sliding layers, where they differ (Gemma 3)
   bool tied_head = false;
+  /// A sequence classifier with one label: the head is "score" [1, hidden], the score of a sequence
+  /// that at its last token but padding.
+  bool score_head = false;
+  bool fresh_score = false;  ///< the checkpoint is a language model: the score begins at random
   QkvLayout qkv = QkvLayout::Separate;
   bool qkv_bias = false;
   bool output_bias = false;       ///< of the attention's output projection
@@ -135,5 +139,12 @@ DecoderConfig read_config(const std::string& directory);
 /// config.json in transformers 5's spelling with the older names beside it where 4.x needs them.
 std::string config_to_json(const DecoderConfig& config, c10::ScalarType dtype);
 std::vector<std::string> known_architectures();
+/// The model with a score instead of its head (nothing changes when it has one). `pad`: the padding
+/// token where the configuration names none; then the end token.
+DecoderConfig as_scorer(DecoderConfig config, std::optional<int64_t> pad = {});
+/// What transformers calls the sequence classifier of a causal language model's architecture.
+std::string scorer_name(const std::string& architecture);
+/// ErrorKind::Config when the model gives a score instead of tokens; `where` is asked for tokens.
+void require_tokens(const DecoderConfig& config, const std::string& where);
 
 }  // namespace kamerton::model

@@ -11,10 +11,14 @@
 #include "kamerton/model/architecture.h"
 #include "kamerton/model/config.h"
 #include "kamerton/tensor/attention.h"
+#include "kamerton/tensor/logits_loss.h"
 #include "kamerton/tensor/param_unit.h"
 #include "kamerton/tensor/token_loss.h"
 
 namespace kamerton::model {
+
+/// The value head's parameter: trained and saved with a run, no part of the model that it gives.
+inline constexpr char kValueHead[] = "value_head.weight";
 
 /// The tokens of a micro-batch: N rows, document d = rows [offsets[d], offsets[d + 1]).
 struct Rows {
@@ -119,15 +123,29 @@ class Decoder {
   /// Called with (layer, logits [N, E]) by every router.
   void set_router_observer(std::function<void(int64_t, const at::Tensor&)> observer);
 
-  /// fp32 [M, V] of chosen rows; whole, so for few rows.
+  /// fp32 [M, V] of chosen rows (a scorer: [M, 1]), differentiable; whole, so for few rows.
   at::Tensor logits(const at::Tensor& hidden_MD);
   /// scale * sum of -log p(target): see tensor::token_loss. A unit use of its own (the fused form
   /// of UnitHooks).
   tensor::TokenLoss loss(const at::Tensor& hidden_ND,
                          const at::Tensor& targets_N,
                          tensor::TokenLossOptions options = {});
-  /// log p(target) a row, differentiable: see tensor::token_log_probs.
-  at::Tensor log_probs(const at::Tensor& hidden_ND, const at::Tensor& targets_N);
+  /// log p(target) a row, differentiable: see tensor::token_log_probs. `temperature` divides the
+  /// logits.
+  at::Tensor log_probs(const at::Tensor& hidden_ND,
+                       const at::Tensor& targets_N,
+                       double temperature = 1.0);
+  /// With options.value_head: a value a row, fp32 [N], differentiable; 0 before it is trained.
+  at::Tensor values(const at::Tensor& hidden_ND);
+  /// How sharp the distribution at each target is: see tensor::log_collisions.
+  at::Tensor log_collisions(const at::Tensor& hidden_ND, const at::Tensor& targets_N);
+  /// Any loss on the logits of rows_M (int64): see tensor::logits_loss. A unit use of its own.
+  at::Tensor logits_loss(const at::Tensor& hidden_ND,
+                         const at::Tensor& rows_M,
+                         const tensor::ChunkLoss& loss);
+  /// Runs `body` with the head readable, as one use of it without gradient: it may ask for logits
+  /// of rows as often as it likes.
+  void with_logits(const std::function<void(const tensor::LogitsOf&)>& body);
 
  private:
   struct Impl;

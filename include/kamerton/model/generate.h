@@ -20,6 +20,7 @@ struct SampleOptions {
   std::vector<int64_t> stop_ids;  ///< empty: the model's eos ids
   bool ignore_stop = false;       ///< always max_new_tokens (benchmarks)
   uint64_t seed = 0;
+  std::vector<uint64_t> keys = {};  ///< what draws of each prompt are keyed by; empty: its number
   int64_t vocab_limit =
       0;  ///< ids at and above are never produced (padding rows); 0: the vocabulary
   int64_t max_batch_tokens = 8192;  ///< prompt tokens computed at once
@@ -29,6 +30,7 @@ struct SampleOptions {
 struct Generated {
   std::vector<int64_t> tokens;  ///< new ones only, without the stop token
   bool stopped = false;         ///< at a stop id; false: by length
+  int64_t stop_id = -1;         ///< that one
 };
 
 /// Called for each new token that is not a stop id: (prompt index, token). Return false to end that
@@ -36,9 +38,9 @@ struct Generated {
 using TokenCallback = std::function<bool(size_t, int64_t)>;
 
 /// Continues every prompt; results in the order of the prompts. Draw i of prompt p depends on
-/// (seed, p, i) and its logits only, not on what else is in the batch. Throws ErrorKind::Data for
-/// an empty prompt, an id outside the vocabulary, or a prompt longer than the model's positions
-/// (then with both lengths). All ranks of a sharded model call alike.
+/// (seed, p or its key, i) and its logits only, not on what else is in the batch. Throws
+/// ErrorKind::Data for an empty prompt, an id outside the vocabulary, or a prompt longer than the
+/// model's positions (then with both lengths). All ranks of a sharded model call alike.
 std::vector<Generated> generate(Decoder& decoder,
                                 const std::vector<std::vector<int64_t>>& prompts,
                                 const SampleOptions& options,

@@ -8,6 +8,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "kamerton/core/json.h"
 #include "kamerton/data/example.h"
 #include "kamerton/model/decoder.h"
 
@@ -27,7 +28,7 @@ Tokens to_tokens(const data::Batch& batch, at::Device device = at::kCPU);
 /// is what they are divided by.
 struct Counts {
   int64_t targets = 0;     ///< tokens with a target
-  int64_t pairs = 0;       ///< pairs of answers
+  int64_t pairs = 0;       ///< pairs of answers; judged or generated answers
   int64_t likelihood = 0;  ///< tokens of the likelihood term beside a comparison
 
   Counts& operator+=(const Counts& other);
@@ -49,10 +50,30 @@ struct MetricSum {
   double count = 0;
 };
 
+/// Where losses are asked for.
+struct Phase {
+  bool held_out = false;  ///< evaluation: nothing is learned
+  int64_t step = 0;       ///< of training, from 1
+};
+
 /// What a kind of tuning minimises.
 class Objective {
  public:
   virtual ~Objective() = default;
+  /// What the losses of a step, or of the held-out examples, are taken of: by default the
+  /// micro-batches as they come. A method that has to look at all of them first (KTO) does so here,
+  /// one that learns from its own answers generates them. Collective: every rank has as many
+  /// micro-batches and gets as many.
+  virtual std::vector<data::Batch> prepare(model::Decoder& /*model*/,
+                                           std::vector<data::Batch> batches,
+                                           const Phase& /*phase*/) {
+    return batches;
+  }
+  /// How often the parameters are updated with what prepare() gave.
+  virtual int64_t updates() const { return 1; }
+  /// Whether the rank's micro-batch number `batch` belongs to update `update`, both from 0. The
+  /// first and every other update has one at least.
+  virtual bool belongs(size_t /*batch*/, int64_t /*update*/) const { return true; }
   /// What a micro-batch adds to the step's counts.
   virtual Counts counts(const data::Batch& batch) const { return {.targets = batch.target_count}; }
   /// The micro-batch's part of the step's loss, a scalar that is the root of backward. With shares
@@ -61,6 +82,9 @@ class Objective {
   virtual at::Tensor loss(model::Decoder& model,
                           const data::Batch& batch,
                           const Shares& shares) = 0;
+  /// What a resumed run has to know: an object, empty for most. Equal on every rank.
+  virtual core::Json state() const;
+  virtual void load_state(const core::Json& /*state*/) {}
   /// What is reported beside the loss, in a fixed order.
   virtual std::vector<std::string> metric_names() const { return {}; }
   /// This rank's sums since the last call, in that order.

@@ -16,7 +16,7 @@ struct LogEntry {
 
 struct Progress {
   int64_t step = 0;     ///< steps done
-  int64_t updates = 0;  ///< of these, applied: the optimizer's bias correction counts them
+  int64_t updates = 0;  ///< that were applied: the optimizer's bias correction counts them
   int64_t skipped = 0;  ///< steps not applied because a loss or gradient was not finite
   int64_t skipped_in_a_row = 0;
   int64_t tokens = 0;         ///< read so far, all ranks

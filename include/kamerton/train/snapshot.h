@@ -12,6 +12,7 @@
 #include "kamerton/comm/group.h"
 #include "kamerton/core/json.h"
 #include "kamerton/data/stream.h"
+#include "kamerton/objective/objective.h"
 #include "kamerton/optim/sharded_parameters.h"
 #include "kamerton/train/event.h"
 #include "kamerton/train/progress.h"
@@ -31,13 +32,14 @@ struct RunIdentity {
 /// All member functions are collective over the group.
 class Snapshots {
  public:
-  /// Removes what an interrupted save left behind.
+  /// Removes what an interrupted save left behind. The objective's state is saved too, when given.
   Snapshots(const std::filesystem::path& folder,
             const comm::Group& world,
             optim::ShardedParameters& parameters,
             data::TrainStream& batches,
             RunIdentity identity,
-            const checkpoint::StoreOptions& options);
+            const checkpoint::StoreOptions& options,
+            objective::Objective* objective = nullptr);
   ~Snapshots();
 
   /// Saves weights that are trained, optimizer state, data position and progress. On an error

@@ -22,6 +22,8 @@ TEST(Layout, IsDetectedByColumns) {
   const std::vector<std::pair<const char*, Layout>> known = {
       {R"({"text":"a"})", Layout::Text},
       {R"({"prompt":"a","completion":"b"})", Layout::PromptCompletion},
+      {R"({"prompt":"a","answer":"b"})", Layout::Prompt},
+      {R"({"prompt":"a","completions":["b"],"labels":[true]})", Layout::Stepwise},
       {R"({"instruction":"a","output":"b"})", Layout::Alpaca},
       {R"({"instruction":"a","input":"","output":"b","text":"all"})", Layout::Alpaca},
       {R"({"messages":[],"text":"x"})", Layout::Messages},
@@ -31,7 +33,7 @@ TEST(Layout, IsDetectedByColumns) {
   for (const auto& [text, layout] : known) {
     EXPECT_EQ(detect_layout(parse_record(text, "f", 1 << 20)), layout) << text;
   }
-  for (const char* text : {R"({"prompt":"a"})", "[]", "{}", R"({"chosen":1})", "7"}) {
+  for (const char* text : {R"({"prompt":"a","completion":null,"chosen":"b"})", "[]", "{}", R"({"chosen":1})", "7"}) {
     EXPECT_EQ(detect_layout(parse_record(text, "f", 1 << 20)), std::nullopt) << text;
   }
 }

@@ -178,6 +178,53 @@ TEST(Preference, JudgedAnswersKeepTheirLabel) {
               HasSubstr("all for unpaired_preference"));
 }
 
+TEST(Preference, AJudgedAnswerStandsBesideThatOfARecordHalfTheSetAway) {
+  const Scratch scratch;
+  const text::TokenizerBundle bundle = byte_bundle(nullptr);
+  DataConfig config;
+  config.train = {scratch.write(
+      "a.csv", "prompt,completion,label\nab,c,true\nab,d,false\nxy,ef,true\nxy,g,false\n")};
+  config.answers = Answers::Judged;
+  const Dataset set = open_train(config, bundle, 4096);
+  const Example example = set.get(1);  // its partner is record 3
+  ASSERT_NE(example.mismatched, nullptr);
+  const Example alone = set.get(3);
+  std::vector<int32_t> expected(example.tokens.begin(), example.tokens.end() - 2);
+  expected.insert(expected.end(), alone.tokens.end() - 2, alone.tokens.end());
+  EXPECT_EQ(example.mismatched->tokens, expected);  // "ab", then "g" and the end token
+  EXPECT_EQ(example.mismatched->target_count(), 2);
+  Batch batch;
+  batch.append(example, 7);
+  EXPECT_EQ(batch.target_count, example.target_count());
+  EXPECT_THAT(batch.marks, ElementsAre(0.0F, 0.0F));
+  EXPECT_THAT(batch.source_indices, ElementsAre(1, 1));
+}
+
+TEST(Preference, AMarginComesWithItsPair) {
+  const Record record = record_of(R"({"prompt":"p","chosen":" a","rejected":" b","margin":0.5})");
+  EXPECT_EQ(record.margin, 0.5);
+  EXPECT_THAT(refused(R"({"prompt":"p","chosen":" a","rejected":" b","margin":"much"})"),
+              HasSubstr("margin"));
+}
+
+TEST(Preference, APromptAloneIsAnExampleForObjectivesThatAnswer) {
+  const Scratch scratch;
+  const text::TokenizerBundle bundle = byte_bundle(nullptr);
+  DataConfig config;
+  config.train = {scratch.write("a.jsonl",
+                                R"({"prompt":"ab","answer":"c"})"
+                                "\n")};
+  config.answers = Answers::Asked;
+  const Dataset set = open_train(config, bundle, 4096);
+  EXPECT_EQ(set.summary().layout, "prompt");
+  EXPECT_EQ(set.get(0).target_count(), 0);
+  EXPECT_EQ(set.get(0).tokens, bundle.tokenizer.encode("ab", true));
+  EXPECT_EQ(set.question(0).reference, "c");
+  config.answers = Answers::One;
+  EXPECT_THAT(error_of(ErrorKind::Config, [&] { TrainStream(config, 1, bundle, 0, 1, 4096); }),
+              HasSubstr("no answers"));
+}
+
 TEST(Preference, TheSharedSampleIsRead) {
   const auto shared = shared_folder();
   if (!shared || !std::filesystem::exists(*shared / "data/preference/dpo_en_demo.json")) {

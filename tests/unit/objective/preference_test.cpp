@@ -9,51 +9,20 @@
 
 #include "support/oracle.h"
 #include "support/padded_batch.h"
+#include "support/policy.h"
 
 namespace kamerton::objective {
 namespace {
 
+using test::Adapted;
+using test::forget_gradients;
+using test::gradient_norm;
+using test::make_decoder;
+using test::make_policy;
 using test::max_difference;
 using test::oracle_json;
 using test::oracle_path;
 using test::oracle_tensor;
-
-std::unique_ptr<model::Decoder> make_decoder() {
-  model::ModelOptions options;
-  options.path = oracle_path("models/stories260K").string();
-  options.dtype = "fp32";
-  return std::make_unique<model::Decoder>(model::read_config(options.path), options);
-}
-
-/// stories260K with the trained adapter; its weights are attached, not merged.
-struct Adapted {
-  Adapted() : decoder(make_decoder()) {
-    const auto adapter = tuning::PeftAdapter::open(oracle_path("fixtures/training/lora_final"));
-    lora = tuning::Lora::attach(*decoder, adapter.spec());
-    decoder->load_whole();
-    for (const tuning::LoraPair& pair : lora->pairs()) {
-      for (const auto& parameter : {pair.a, pair.b}) {
-        at::Tensor flat = parameter->value.detach().view({-1});
-        adapter.read(*parameter, 0, flat);
-      }
-    }
-  }
-  std::unique_ptr<model::Decoder> decoder;
-  std::optional<tuning::Lora> lora;
-};
-
-/// The policy of the fixtures: the adapter merged, every weight trained.
-std::unique_ptr<model::Decoder> make_policy() {
-  Adapted adapted;
-  adapted.lora->merge();
-  for (const auto& parameter : adapted.decoder->parameters()) {
-    if (!parameter->adapter) {
-      parameter->trainable = true;
-      parameter->value.set_requires_grad(true);
-    }
-  }
-  return std::move(adapted.decoder);
-}
 
 /// The fixture's rows (better answers, then worse ones) as pairs.
 data::Batch pairs_of(const at::Tensor& ids_BT,
@@ -80,24 +49,6 @@ data::Batch dpo_batch(int64_t first = 0, int64_t count = 6) {
   return pairs_of(ids_BT, oracle_tensor(file, "attention_mask"), labels_BT, first, count);
 }
 
-double gradient_norm(const model::Decoder& decoder) {
-  double squares = 0;
-  for (const auto& parameter : decoder.parameters()) {
-    if (parameter->value.requires_grad()) {
-      squares += parameter->accumulator().to(at::kDouble).square().sum().item<double>();
-    }
-  }
-  return std::sqrt(squares);
-}
-
-void forget_gradients(const model::Decoder& decoder) {
-  for (const auto& parameter : decoder.parameters()) {
-    if (parameter->value.requires_grad()) {
-      parameter->accumulator().zero_();
-    }
-  }
-}
-
 ObjectiveConfig config_of(const core::Json& entry) {
   const core::Json& c = entry["config"];
   ObjectiveConfig config{.method = "dpo"};
@@ -116,6 +67,7 @@ ObjectiveConfig config_of(const core::Json& entry) {
   if (c.contains("ld_alpha")) {
     config.ld_alpha = c["ld_alpha"].get<double>();
   }
+  config.weighting = c.value("use_weighting", false);
   config.simpo_gamma = c.value("simpo_gamma", 0.5);
   config.cpo_alpha = c.value("cpo_alpha", 1.0);
   config.alphapo_alpha = c.value("alpha", 0.0);
@@ -152,8 +104,7 @@ TEST(Preference, LossMetricsAndGradientNormEqualTrlForDpo) {
   const data::Batch batch = dpo_batch();
   const core::Json oracle = oracle_json(oracle_path("fixtures/preference/dpo.json"));
   for (const core::Json& entry : oracle["losses"]) {
-    // "sft" alone compares nothing; wpo weighs by what the model would have said itself.
-    if (!entry.contains("grad_norm") || entry["name"] == "wpo" || entry["name"] == "sft") {
+    if (!entry.contains("grad_norm") || entry["name"] == "sft") {  // sft alone compares nothing
       continue;
     }
     Preference objective(config_of(entry), &reference);

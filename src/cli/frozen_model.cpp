@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "frozen_model.h"
+
+namespace kamerton::cli {
+
+FrozenModel::FrozenModel(const RunConfig& config,
+                         const std::string& path,
+                         bool with_adapter,
+                         const optim::ShardGroups& groups) {
+  model::ModelOptions options = config.model;
+  options.path = path;
+  options.activation_checkpointing = "none";
+  options.random_init = options.random_init && path == config.model.path;
+  options.score_head = options.value_head = false;
+  tuned_.decoder = std::make_unique<model::Decoder>(model::read_config(path), options);
+  if (with_adapter && config.tuning.adapter.has_value()) {
+    tuned_.start = tuning::PeftAdapter::open(*config.tuning.adapter);
+    tuned_.lora = tuning::Lora::attach(*tuned_.decoder, tuned_.start->spec());
+    tuned_.start->check_complete(*tuned_.lora);
+  }
+  for (const tensor::ParameterPtr& parameter : tuned_.decoder->parameters()) {
+    parameter->trainable = false;
+  }
+  placed_ = std::make_unique<optim::ShardedParameters>(tuned_.decoder->units(),
+                                                       groups,
+                                                       config.optim,
+                                                       tuned_.decoder->dtype(),
+                                                       tuned_.decoder->device());
+  tuned_.decoder->set_hooks(placed_.get());
+  const auto weights = model::open_weights(options, *tuned_.decoder);
+  placed_->load(filler(config, tuned_, *weights));
+}
+
+}  // namespace kamerton::cli

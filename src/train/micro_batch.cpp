@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "micro_batch.h"
+
+#include <ATen/ATen.h>
+
+namespace kamerton::train {
+namespace {
+
+/// A token's name for dropout: the same on any rank, in any packing.
+at::Tensor token_keys(const data::Batch& batch) {
+  at::Tensor keys_N = at::empty({static_cast<int64_t>(batch.tokens.size())}, at::kLong);
+  auto* keys = keys_N.mutable_data_ptr<int64_t>();
+  for (size_t document = 0; document + 1 < batch.document_offsets.size(); ++document) {
+    for (int64_t n = batch.document_offsets[document]; n < batch.document_offsets[document + 1];
+         ++n) {
+      keys[n] =
+          batch.sample_ids[document] * (int64_t{1} << 24) + batch.positions[static_cast<size_t>(n)];
+    }
+  }
+  return keys_N;
+}
+
+}  // namespace
+
+double forward_backward(Parts& parts, const data::Batch& batch, const objective::Shares& shares) {
+  if (parts.dropout != nullptr) {
+    parts.dropout->keys_N = token_keys(batch);
+  }
+  const at::Tensor loss = parts.objective.loss(parts.model, batch, shares);
+  loss.backward();
+  if (parts.dropout != nullptr) {
+    parts.dropout->keys_N.reset();  // what comes before the next micro-batch drops nothing
+  }
+  return loss.item<double>();
+}
+
+}  // namespace kamerton::train

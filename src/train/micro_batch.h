@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+// Forward and backward of one micro-batch.
+#pragma once
+
+#include "kamerton/train/parts.h"
+
+namespace kamerton::train {
+
+/// Gradients stay with their owner. Returns the micro-batch's part of the loss.
+double forward_backward(Parts& parts, const data::Batch& batch, const objective::Shares& shares);
+
+}  // namespace kamerton::train
