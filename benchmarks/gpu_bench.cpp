@@ -17,10 +17,10 @@
 #include <vector>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "gpu_shapes.h"
 #include "gpu_worker.h"
+#include "measured_steps.h"
 
 namespace kamerton::bench {
 namespace {
@@ -45,46 +45,12 @@ Arguments parse(int argc, char** argv) {
   return arguments;
 }
 
-struct Measurement {
-  std::vector<double> seconds;
-  double peak_bytes = 0;
-  std::string failure;  ///< empty when it ran
-};
-
 constexpr int kWarmUp = 4;  // steps left out: allocation, autotuning, compilation
 
-/// Runs a command that prints a JSON line a step, then one with the peak.
-Measurement measure(const std::string& command) {
-  Measurement result;
-  FILE* pipe = popen(command.c_str(), "r");
-  if (pipe == nullptr) {
-    throw std::runtime_error("cannot run " + command);
-  }
-  std::array<char, 4096> line{};
-  int step = 0;
-  while (fgets(line.data(), line.size(), pipe) != nullptr) {
-    if (line[0] != '{') {
-      continue;
-    }
-    const auto record = nlohmann::json::parse(line.data());
-    if (record.contains("failure")) {
-      result.failure = record["failure"].get<std::string>();
-    } else if (record.contains("peak_bytes")) {
-      result.peak_bytes = record["peak_bytes"].get<double>();
-    } else if (step++ >= kWarmUp) {
-      result.seconds.push_back(record["seconds"].get<double>());
-    }
-  }
-  const int code = pclose(pipe);
-  if (result.failure.empty() && (code != 0 || result.seconds.empty())) {
-    result.failure = "failed";
-  }
+MeasuredSteps measured(const std::string& command) {
+  MeasuredSteps result;
+  measure(command, kWarmUp, result);
   return result;
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 /// Dense bf16 FLOP/s by the makers' data sheets; none for cards that are not listed.
@@ -106,7 +72,7 @@ std::string share(double flops, std::optional<double> peak) {
 std::string row(const GpuShape& shape,
                 const std::string& who,
                 int64_t batch,
-                const Measurement& m,
+                const MeasuredSteps& m,
                 std::optional<double> peak) {
   const std::string head = fmt::format("| {} | {} x {} | {} |", shape.name, batch, kGpuLength, who);
   if (!m.failure.empty()) {
@@ -140,13 +106,13 @@ std::string rows_of(const std::string& self,
   const int64_t batch = wished > 0 ? wished : shape.batch;
   const std::string ours =
       fmt::format("{} --worker {} --batch {} --steps {}", self, shape.name, batch, a.at("steps"));
-  std::string text = row(shape, "Kamerton", batch, measure(ours), peak);
+  std::string text = row(shape, "Kamerton", batch, measured(ours), peak);
   if (!a.at("python").empty()) {
     for (const bool compile : {false, true}) {
       text += row(shape,
                   compile ? "PyTorch, torch.compile" : "PyTorch, eager",
                   batch,
-                  measure(peer_command(a, shape, batch, compile)),
+                  measured(peer_command(a, shape, batch, compile)),
                   peak);
     }
   }

@@ -7,8 +7,6 @@
 // Prints a table: median tokens/s of either, their ratio, CPU seconds a step, peak memory of a
 // rank. CPU seconds tell more than wall time when others use the machine.
 #include <algorithm>
-#include <array>
-#include <cstdio>
 #include <iostream>
 #include <map>
 #include <sstream>
@@ -16,8 +14,8 @@
 #include <vector>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
+#include "measured_steps.h"
 #include "step_worker.h"
 
 namespace kamerton::bench {
@@ -51,44 +49,13 @@ Arguments parse(int argc, char** argv) {
   return arguments;
 }
 
-struct Measurement {
-  std::vector<double> seconds;
-  std::vector<double> cpu;
-  double first_loss = 0;
-  double peak_bytes = 0;
-};
+constexpr int kWarmUp = 2;
 
-/// Runs a command; adds its steps, the first two (warm-up) left out.
-void measure(const std::string& command, Measurement& into) {
-  FILE* pipe = popen(command.c_str(), "r");
-  if (pipe == nullptr) {
-    throw std::runtime_error("cannot run " + command);
+void measure_or_stop(const std::string& command, MeasuredSteps& into) {
+  measure(command, kWarmUp, into);
+  if (!into.failure.empty()) {
+    throw std::runtime_error(into.failure + ": " + command);
   }
-  std::array<char, 4096> line{};
-  int step = 0;
-  while (fgets(line.data(), line.size(), pipe) != nullptr) {
-    if (line[0] != '{') {
-      continue;
-    }
-    const auto record = nlohmann::json::parse(line.data());
-    if (record.contains("peak_bytes")) {
-      into.peak_bytes = std::max(into.peak_bytes, record["peak_bytes"].get<double>());
-    } else if (step++ >= 2) {
-      into.seconds.push_back(record["seconds"].get<double>());
-      into.cpu.push_back(record["cpu"].get<double>());
-    }
-  }
-  if (pclose(pipe) != 0 || step == 0) {
-    throw std::runtime_error("failed: " + command);
-  }
-}
-
-double median(std::vector<double> values) {
-  if (values.empty()) {
-    return 0;
-  }
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 std::vector<std::string> split(const std::string& list) {
@@ -132,12 +99,12 @@ void compare(const std::string& self,
                                           dtype,
                                           a.at("steps"),
                                           a.at("threads"));
-  Measurement ours;
-  Measurement peer;
+  MeasuredSteps ours;
+  MeasuredSteps peer;
   for (int round = 0; round < std::stoi(a.at("rounds")); ++round) {
-    measure(our_command(self, a, options), ours);
+    measure_or_stop(our_command(self, a, options), ours);
     if (!a.at("python").empty()) {
-      measure(peer_command(a, options), peer);
+      measure_or_stop(peer_command(a, options), peer);
     }
   }
   const double tokens = 2048.0 * std::stod(a.at("ranks"));

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cache_file.h"
 
+#include <algorithm>
+#include <cctype>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <system_error>
 
@@ -23,6 +26,8 @@ using core::ErrorKind;
 
 constexpr char kWhere[] = "data.cache";
 constexpr size_t kKeyHex = 64;
+constexpr size_t kNameHex = 32;
+constexpr std::chrono::hours kUnusedFor{24 * 30};
 
 struct Header {
   char magic[8] = {'K', 'M', 'T', 'N', 'T', 'A', 'B', '1'};
@@ -93,6 +98,33 @@ class Lock {
   int descriptor_;
 };
 
+bool is_ours(const std::filesystem::path& path) {
+  const std::string name = path.filename().string();
+  return name.size() > kNameHex && name[kNameHex] == '.' &&
+         std::all_of(name.begin(), name.begin() + kNameHex, [](unsigned char c) {
+           return std::isdigit(c) != 0 || (c >= 'a' && c <= 'f');
+         });
+}
+
+/// Tables that no run has opened for long go when another is made. Best effort: who still reads one
+/// keeps it open.
+void remove_unused(const std::filesystem::path& folder) {
+  std::error_code code;
+  const auto oldest = std::filesystem::file_time_type::clock::now() - kUnusedFor;
+  for (std::filesystem::directory_iterator at(folder, code), end; !code && at != end;
+       at.increment(code)) {
+    std::error_code ignored;
+    if (is_ours(at->path()) && at->is_regular_file(ignored) &&
+        at->last_write_time(ignored) < oldest && !ignored) {
+      std::filesystem::remove(at->path(), ignored);
+    }
+  }
+}
+
+void note_use(const std::filesystem::path& path) {
+  ::utimensat(AT_FDCWD, path.c_str(), nullptr, 0);  // of another user: it stays as old as it is
+}
+
 using Stream = std::unique_ptr<std::FILE, int (*)(std::FILE*)>;
 
 void write_table(const std::filesystem::path& temporary,
@@ -156,15 +188,17 @@ CacheFile CacheFile::open_or_build(const std::optional<std::string>& folder,
                                    const std::string& suffix,
                                    const std::function<CacheNumbers(CacheWriter&)>& build) {
   const std::string key_hex = storage::to_hex(storage::digest_of(std::string_view(key)));
-  const std::filesystem::path base = prepare_folder(folder) / key_hex.substr(0, 32);
+  const std::filesystem::path base = prepare_folder(folder) / key_hex.substr(0, kNameHex);
   const std::filesystem::path path = base.string() + "." + suffix;
   if (auto ready = try_open(path, key_hex)) {
+    note_use(path);
     return std::move(*ready);
   }
   const Lock lock(base.string() + ".lock");
   if (auto ready = try_open(path, key_hex)) {  // another process was quicker
     return std::move(*ready);
   }
+  remove_unused(base.parent_path());
   const std::filesystem::path temporary = fmt::format("{}.{}.part", path.string(), ::getpid());
   std::error_code ignored;
   std::filesystem::remove(temporary, ignored);

@@ -38,7 +38,7 @@ class CacheFile {
  public:
   /// Maps `folder`/<digest of key>.`suffix`, made first by `build` when there is none for this key.
   /// Of several processes one builds, the others wait. Complete files appear by rename; a torn one
-  /// is never read.
+  /// is never read. Making one removes tables in the folder that nobody has opened for 30 days.
   static CacheFile open_or_build(const std::optional<std::string>& folder,
                                  const std::string& key,
                                  const std::string& suffix,

@@ -38,7 +38,8 @@ void describe_mixture(config::Fields& f, DataConfig& c) {
   f.knob("train",
          c.train,
          {.text = "files with training examples, folders or patterns (*, ?, [a-z], **): JSONL, a "
-                  "JSON array, CSV, TSV or plain text, also as .gz and .zst; Parquet and Arrow"});
+                  "JSON array, CSV, TSV or plain text, also as .gz and .zst; Parquet and Arrow; "
+                  "a folder that `data prepare` made"});
   f.knob("eval", c.eval, {.text = "files with held-out examples, in the same forms"});
   f.list("sources", c.sources, "Sources of a mixture, instead of data.train.");
   f.knob("mixture_temperature",

@@ -27,8 +27,10 @@ std::vector<Preparer> make_preparers(const Sources& sources,
                                      const text::TokenizerBundle& bundle) {
   std::vector<Preparer> preparers;
   for (size_t part = 0; part < sources.parts().size(); ++part) {
-    const TrainOn train_on =
-        resolve_train_on(config, sources.parts()[part].layout, is_chat(sources, part));
+    const Sources::Part& source = sources.parts()[part];
+    const TrainOn train_on = source.made_for.has_value()
+                                 ? *source.made_for
+                                 : resolve_train_on(config, source.layout, is_chat(sources, part));
     preparers.emplace_back(bundle, train_on, config.template_time);
   }
   return preparers;
@@ -98,7 +100,7 @@ Dataset::Impl::Impl(const std::vector<SourceConfig>& source_list,
       side(side_in),
       bundle(bundle_in),
       sequence_length(resolved_sequence_length(config_in, max_positions)),
-      sources(source_list, config_in, side_in, bundle_in.chat_template.has_value()),
+      sources(source_list, config_in, side_in, &bundle_in),
       preparers(make_preparers(sources, config_in, bundle_in)),
       mixture(make_mixture(sources, config_in)) {
   if (config.text_windows) {
@@ -116,11 +118,12 @@ Dataset::Impl::Impl(const std::vector<SourceConfig>& source_list,
 
 void Dataset::Impl::open_windows() {
   const Sources::Part& only = sources.parts().front();
-  if (only.layout != Layout::Text || sources.parts().size() > 1) {
+  if (only.layout != Layout::Text || only.made_for || sources.parts().size() > 1) {
     throw Error(ErrorKind::Config,
                 {.where = kWhere,
                  .what = "data.text_windows is for raw text of one source",
-                 .got = fmt::format("{}{}",
+                 .got = fmt::format("{}{}{}",
+                                    only.made_for ? "a token store of " : "",
                                     kamerton::data::name_of(only.layout),
                                     sources.parts().size() > 1 ? " and other sources" : ""),
                  .allowed = "text",
@@ -266,6 +269,9 @@ TokenizedRecord Dataset::Impl::tokenize(int64_t index) const {
     if (auto ready = store->get(index)) {
       return std::move(*ready);
     }
+  }
+  if (auto ready = sources.tokenized(index)) {
+    return std::move(*ready);
   }
   const Preparer& preparer = preparers[sources.part_of(index)];
   const Record record = sources.record(index);

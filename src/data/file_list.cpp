@@ -16,6 +16,7 @@
 #include "kamerton/core/log.h"
 
 #include "compression.h"
+#include "stored_tokens.h"
 
 namespace kamerton::data {
 namespace {
@@ -197,6 +198,10 @@ std::vector<std::string> expand_pattern(const std::string& pattern) {
 
 std::vector<std::string> expand_folder(const std::string& folder) {
   std::vector<std::string> found;
+  if (const fs::path manifest = fs::path(folder) / kStoreManifest;
+      fs::exists(manifest) && is_store_manifest(manifest.string())) {
+    return {manifest.string()};
+  }
   walk(folder, 0, found);
   std::sort(found.begin(), found.end());
   if (found.empty()) {

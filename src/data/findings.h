@@ -16,6 +16,7 @@ enum class Rule : uint8_t {
   BadRecord,
   Template,
   TemplateDrops,
+  TemplateForm,
   NoTarget,
   FewTargets,
   EndNeverTrained,

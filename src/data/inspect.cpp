@@ -13,6 +13,8 @@
 #include "kamerton/text/bundle.h"
 
 #include "dataset_impl.h"
+#include "packing.h"
+#include "window_rows.h"
 
 namespace kamerton::data {
 namespace {
@@ -163,7 +165,7 @@ std::vector<Part> measure_parts(const Dataset& set, int64_t count, int threads) 
 }
 
 /// Rows that one lane would fill with these lengths, in order.
-int64_t packed_rows(const std::vector<int32_t>& lengths, int64_t sequence_length) {
+int64_t next_fit_rows(std::span<const int32_t> lengths, int64_t sequence_length) {
   int64_t rows = 0;
   int64_t used = sequence_length;
   for (const int32_t length : lengths) {
@@ -172,6 +174,28 @@ int64_t packed_rows(const std::vector<int32_t>& lengths, int64_t sequence_length
       used = 0;
     }
     used += length;
+  }
+  return rows;
+}
+
+/// Rows by data.packing_strategy, over windows in the order of the file.
+int64_t packed_rows(std::span<const int32_t> lengths,
+                    int64_t sequence_length,
+                    const std::string& strategy) {
+  if (strategy == "next_fit") {
+    return next_fit_rows(lengths, sequence_length);
+  }
+  const auto row_length = static_cast<int32_t>(sequence_length);
+  int64_t rows = 0;
+  while (!lengths.empty()) {
+    const auto window = lengths.first(std::min<size_t>(lengths.size(), WindowPlanner::kWindow));
+    rows += strategy == "wrapped"
+                ? pack_wrapped(window, row_length).rows()
+                : pack_best_fit(window,
+                                row_length,
+                                strategy == "bfd_split" ? LongExamples::Split : LongExamples::Cut)
+                      .rows();
+    lengths = lengths.subspan(window.size());
   }
   return rows;
 }
@@ -275,7 +299,8 @@ Stats measure(const Dataset& set, int64_t limit, int threads) {
     return stats;
   }
   stats.tokens = std::accumulate(lengths.begin(), lengths.end(), int64_t{0});
-  stats.packed_rows = packed_rows(lengths, stats.sequence_length);
+  stats.packing_strategy = set.impl().config.packing_strategy;
+  stats.packed_rows = packed_rows(lengths, stats.sequence_length, stats.packing_strategy);
   stats.packed_fill = static_cast<double>(stats.tokens) /
                       static_cast<double>(stats.packed_rows * stats.sequence_length);
   stats.cut_tokens = std::accumulate(whole.begin(), whole.end(), int64_t{0}) - stats.tokens;
@@ -315,7 +340,8 @@ std::string stats_text(const Stats& stats, const Summary& summary) {
                            static_cast<double>(stats.tokens + stats.cut_tokens),
                        stats.longest_whole);
   }
-  out += fmt::format("packing   {} rows of {} tokens, {:.1f} % full\n",
+  out += fmt::format("packing   {}: {} rows of {} tokens, {:.1f} % full\n",
+                     stats.packing_strategy,
                      stats.packed_rows,
                      stats.sequence_length,
                      100.0 * stats.packed_fill);

@@ -46,7 +46,17 @@ Dataset open_raw(const DataConfig& config,
   raw.store = "off";
   raw.verify = "off";
   raw.check_bytes = 0;  // every record is read anyway
-  return held_out ? open_eval(raw, bundle, max_positions) : open_train(raw, bundle, max_positions);
+  Dataset set =
+      held_out ? open_eval(raw, bundle, max_positions) : open_train(raw, bundle, max_positions);
+  for (const Sources::Part& part : set.impl().sources.parts()) {
+    if (part.made_for) {
+      throw Error(ErrorKind::Config,
+                  {.where = kWhere,
+                   .what = part.files.front() + ": the data are tokens already",
+                   .allowed = "raw files"});
+    }
+  }
+  return set;
 }
 
 /// Numbers of the first records of parts, and the end. By bytes of text, so that a part's memory is
@@ -150,7 +160,8 @@ std::optional<PartInfo> StorePreparation::Impl::finished(int64_t part, int threa
         core::parse_json(files.read_file(note, kMaxNoteBytes), note.string()), note.string());
     const bool same =
         info.file == want.file && info.first == want.first && info.records == want.records;
-    return same && part_is_whole(making, info, threads) ? std::optional(info) : std::nullopt;
+    return same && part_is_whole(making, info, fresh_digests(threads)) ? std::optional(info)
+                                                                       : std::nullopt;
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::Data) {
       throw;
@@ -213,8 +224,10 @@ bool StorePreparation::begin(int threads) {
   impl_->lock = std::make_unique<FolderLock>(impl_->folder.string() + ".lock");
   if (files.is_directory(impl_->folder)) {
     try {
-      TokenStore::open(
-          impl_->folder, impl_->key.hex, impl_->data.bundle.tokenizer.vocab_size(), threads);
+      TokenStore::open(impl_->folder,
+                       impl_->key.hex,
+                       impl_->data.bundle.tokenizer.vocab_size(),
+                       fresh_digests(threads));
       return true;
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::Data) {

@@ -63,6 +63,9 @@ Tokenized Preparer::prepare(const Record& record) const {
         return prepare_chat(record);
       case Record::Kind::Pair:
         return prepare_pair(record);
+      case Record::Kind::Tokens:
+        throw Error(ErrorKind::Internal,
+                    {.where = kWhere, .what = record.origin + ": the record is tokens already"});
       case Record::Kind::Text:
         break;
     }
@@ -184,11 +187,12 @@ Question Preparer::question(const Record& record) const {
     result.reference = record.completion;
     return result;
   }
-  if (record.kind == Record::Kind::Text) {
+  if (record.kind == Record::Kind::Text || record.kind == Record::Kind::Tokens) {
     throw Error(ErrorKind::Data,
                 {.where = kWhere,
-                 .what = record.origin + ": raw text asks nothing that an answer could be compared "
-                                         "with",
+                 .what = record.origin +
+                         (record.kind == Record::Kind::Text ? ": raw text" : ": a token store") +
+                         " asks nothing that an answer could be compared with",
                  .allowed = "messages, prompt and completion, alpaca or sharegpt records"});
   }
   const int64_t count = prompt_length(record);

@@ -17,6 +17,12 @@ namespace kamerton::data {
 
 enum class TrainOn { All, Completion, Assistant };
 
+inline const char* name_of(TrainOn train_on) {
+  return train_on == TrainOn::All          ? "all"
+         : train_on == TrainOn::Completion ? "completion"
+                                           : "assistant";
+}
+
 struct Tokenized {
   std::vector<int32_t> ids;
   std::vector<uint8_t> trained;  ///< one a token

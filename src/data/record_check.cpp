@@ -111,14 +111,15 @@ void RecordCheck::check_texts(const Record& record, int64_t number, Tally& tally
   if (record.rejected) {
     visit_texts(*record.rejected, look);
   }
+  const bool tokens = record.kind == Record::Kind::Tokens;  // people's words are not told apart
   const bool document = record.kind == Record::Kind::Text;
   const std::pair<bool, Rule> rules[] = {
       {damage.replacement, Rule::ReplacementChar},
       {damage.mojibake, Rule::Mojibake},
       {damage.control, Rule::ControlChar},
-      {markers.special, document ? Rule::MarkerInDocument : Rule::SpecialMarker},
-      {markers.foreign && !document, Rule::ForeignMarker},
-      {has_empty_answer(record), Rule::EmptyAnswer}};
+      {markers.special && !tokens, document ? Rule::MarkerInDocument : Rule::SpecialMarker},
+      {markers.foreign && !document && !tokens, Rule::ForeignMarker},
+      {!tokens && has_empty_answer(record), Rule::EmptyAnswer}};
   for (const auto& [broken, rule] : rules) {
     if (broken) {
       tally.add(rule, number);
@@ -134,8 +135,10 @@ void RecordCheck::check_texts(const Record& record, int64_t number, Tally& tally
 void RecordCheck::check_tokens(
     const Record& record, int64_t index, int64_t number, Tally& tally, RecordSums& sums) const {
   const Preparer& preparer = preparer_of(*data_, index);
-  const Tokenized tokenized =
-      record.rejected ? preparer.prepare_preference(record).chosen : preparer.prepare(record);
+  std::optional<TokenizedRecord> stored = data_->sources.tokenized(index);
+  const Tokenized tokenized = stored            ? std::move(stored->pair.chosen)
+                              : record.rejected ? preparer.prepare_preference(record).chosen
+                                                : preparer.prepare(record);
   ++sums.prepared;
   const auto& ids = tokenized.ids;
   const auto bos = data_->bundle.bos;

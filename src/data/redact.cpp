@@ -105,7 +105,7 @@ RedactReport redact(const std::vector<std::string>& paths,
   DataConfig any = config;  // whatever its columns are, a record is copied
   any.layout = "text";
   any.check_bytes = 0;
-  const Sources sources(sources_of_files(paths, any), any, Side::All, false);
+  const Sources sources(sources_of_files(paths, any), any, Side::All, nullptr);
   LineWriter writer(to);
   RedactReport report;
   for (int64_t i = 0; i < sources.size(); ++i) {

@@ -21,6 +21,9 @@ constexpr int64_t kDetectRecords = 16;
 }  // namespace
 
 void Sources::find_layout(Part& part) {
+  if (part.made_for) {
+    return;
+  }
   const bool any_text = std::any_of(files_.begin(), files_.end(), [&](const File& file) {
     return &parts_[file.part] == &part && is_plain_text(file.form);
   });
@@ -88,6 +91,9 @@ void Sources::check_all() const {
   int64_t bad = 0;
   std::string first;
   for (int64_t i = 0; i < size_; ++i) {
+    if (parts_[part_of(i)].made_for) {
+      continue;  // checked when the store was made
+    }
     try {
       record(i);
     } catch (const Error& error) {

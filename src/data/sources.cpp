@@ -2,15 +2,18 @@
 #include "sources.h"
 
 #include <algorithm>
+#include <limits>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <sys/resource.h>
 
 #include "kamerton/core/error.h"
+#include "kamerton/text/bundle.h"
 
 #include "file_list.h"
 #include "staging.h"
+#include "stored_tokens.h"
 
 namespace kamerton::data {
 namespace {
@@ -35,6 +38,13 @@ std::string unix_line_ends(std::string text) {
   return result;
 }
 
+[[noreturn]] void refuse_mixed(const std::string& path) {
+  throw Error(ErrorKind::Data,
+              {.where = kWhere,
+               .what = path + ": token stores of one layout and raw files cannot be one source",
+               .hint = "each as a source of its own in data.sources"});
+}
+
 bool is_csv(FileForm form) {
   return form == FileForm::Csv || form == FileForm::Tsv;
 }
@@ -54,8 +64,8 @@ void allow_open_files(size_t count) {
 Sources::Sources(const std::vector<SourceConfig>& sources,
                  const DataConfig& config,
                  Side side,
-                 bool has_template)
-    : config_(config), has_template_(has_template) {
+                 const text::TokenizerBundle* bundle)
+    : config_(config), bundle_(bundle) {
   for (const SourceConfig& source : sources) {
     if (source.files.empty()) {
       throw Error(ErrorKind::Config,
@@ -89,11 +99,12 @@ void Sources::open_part(const SourceConfig& source, Side side) {
                     .size = 0,
                     .first_record = records_,
                     .selection = std::nullopt,
-                    .files = expand_files(source.files)});
+                    .files = expand_files(source.files),
+                    .made_for = std::nullopt});
   Part& part = parts_.back();
   allow_open_files(files_.size() + part.files.size());
   for (const std::string& path : part.files) {
-    open_file(path);
+    is_store_manifest(path) ? open_store(path) : open_file(path);
   }
   part.size = records_ - part.first_record;
   if (side != Side::All && config_.validation_fraction > 0) {
@@ -118,8 +129,12 @@ void Sources::open_file(const std::string& path) {
                     .fingerprint = staged.fingerprint,
                     .header = std::move(header),
                     .part = parts_.size() - 1,
-                    .first = records_});
+                    .first = records_,
+                    .tokens = nullptr});
   const File& file = files_.back();
+  if (part.made_for) {
+    refuse_mixed(path);
+  }
   check_faults(file);
   if (file.index.size() == 0) {
     throw Error(ErrorKind::Data,
@@ -129,6 +144,30 @@ void Sources::open_file(const std::string& path) {
   }
   records_ += static_cast<int64_t>(file.index.size());
   bytes_ += file.file.size();
+}
+
+void Sources::open_store(const std::string& manifest) {
+  Part& part = parts_.back();
+  StoredTokens stored = open_stored(manifest, part.config, config_, bundle_);
+  const bool follows = records_ > part.first_record;
+  if (follows && (part.layout != stored.layout || part.made_for != stored.train_on)) {
+    refuse_mixed(manifest);
+  }
+  part.layout = stored.layout;
+  part.detected = true;
+  part.made_for = stored.train_on;
+  DataFile file = DataFile::open(manifest);
+  const std::string fingerprint = file.fingerprint();
+  files_.push_back({.file = std::move(file),
+                    .form = FileForm::Jsonl,
+                    .index = {},
+                    .fingerprint = fingerprint,
+                    .header = {},
+                    .part = parts_.size() - 1,
+                    .first = records_,
+                    .tokens = std::move(stored.store)});
+  records_ += files_.back().records();
+  bytes_ += files_.back().tokens->token_bytes();
 }
 
 void Sources::check_faults(const File& file) {
@@ -208,6 +247,11 @@ Sources::Place Sources::place(int64_t record) const {
         return i < file.first;
       });
   const File& file = *std::prev(after);
+  if (file.tokens) {
+    const auto number = static_cast<uint64_t>(record - file.first);
+    const auto line = std::min<uint64_t>(number + 1, std::numeric_limits<uint32_t>::max());
+    return {file, {.offset = number, .length = 0, .line = static_cast<uint32_t>(line)}};
+  }
   return {file, file.index.entries()[static_cast<size_t>(record - file.first)]};
 }
 
@@ -216,6 +260,9 @@ std::string Sources::origin_of(const Place& place) const {
 }
 
 std::string Sources::read(const Place& place) const {
+  if (place.file.tokens) {
+    return token_bytes(tokens_at(place));
+  }
   return place.file.file.read(place.entry.offset, place.entry.length & ~kContinues);
 }
 
@@ -245,13 +292,36 @@ core::Json Sources::json_of(const Place& place, const std::string& origin) const
 Record Sources::record(int64_t index) const {
   const Place found = place(record_of(index));
   std::string origin = origin_of(found);
+  if (found.file.tokens) {
+    return record_of_tokens(tokens_at(found), *bundle_, origin);
+  }
   if (is_plain_text(found.file.form)) {
     Record record;
     record.completion = unix_line_ends(read(found));
     record.origin = std::move(origin);
     return record;
   }
-  return to_record(json_of(found, origin), parts_[found.file.part].layout, has_template_, origin);
+  const bool has_template = bundle_ != nullptr && bundle_->chat_template.has_value();
+  return to_record(json_of(found, origin), parts_[found.file.part].layout, has_template, origin);
+}
+
+TokenizedRecord Sources::tokens_at(const Place& place) const {
+  std::optional<TokenizedRecord> tokens =
+      place.file.tokens->get(static_cast<int64_t>(place.entry.offset));
+  if (!tokens) {
+    throw Error(ErrorKind::Data,
+                {.where = kWhere,
+                 .what = origin_of(place) + ": the record could not be prepared when the token "
+                                            "store was made"});
+  }
+  return std::move(*tokens);
+}
+
+std::optional<TokenizedRecord> Sources::tokenized(int64_t index) const {
+  if (!parts_[part_of(index)].made_for) {
+    return std::nullopt;
+  }
+  return tokens_at(place(record_of(index)));
 }
 
 void Sources::tolerate_current_error(int64_t index) const {
@@ -286,11 +356,11 @@ int64_t Sources::bad_records() const {
 
 core::Json Sources::json(int64_t index) const {
   const Place found = place(record_of(index));
-  if (!is_plain_text(found.file.form)) {
+  if (!found.file.tokens && !is_plain_text(found.file.form)) {
     return json_of(found, origin_of(found));
   }
   core::Json document = core::Json::object();
-  document["text"] = unix_line_ends(read(found));
+  document["text"] = found.file.tokens ? record(index).completion : unix_line_ends(read(found));
   return document;
 }
 

@@ -21,6 +21,7 @@
 #include "layout.h"
 #include "record_index.h"
 #include "selection.h"
+#include "token_store.h"
 
 namespace kamerton::data {
 
@@ -46,15 +47,17 @@ class Sources {
     int64_t first_record = 0;  ///< among the records of all files
     std::optional<Selection> selection;
     std::vector<std::string> files;
+    /// The files are token stores; what they were made for.
+    std::optional<TrainOn> made_for;
   };
 
   /// Opens and indexes the files, finds each source's layout from the first records of each file,
-  /// and checks every record of small data sets. `has_template`: alpaca records become
-  /// conversations.
+  /// and checks every record of small data sets. `bundle`: with its template alpaca records
+  /// become conversations, and token stores must fit it; null: texts only. It must outlive this.
   Sources(const std::vector<SourceConfig>& sources,
           const DataConfig& config,
           Side side,
-          bool has_template);
+          const text::TokenizerBundle* bundle);
 
   int64_t size() const { return size_; }
   /// "file:line".
@@ -62,6 +65,9 @@ class Sources {
   std::string raw(int64_t index) const;
   /// ErrorKind::Data naming file and line.
   Record record(int64_t index) const;
+  /// What a token store holds of the example; nullopt for one that is text. ErrorKind::Data where
+  /// it could not be prepared when the store was made.
+  std::optional<TokenizedRecord> tokenized(int64_t index) const;
   /// The record as JSON, its columns under the names that layouts know; a document of plain text is
   /// {"text": ...}. Errors as record().
   core::Json json(int64_t index) const;
@@ -92,7 +98,10 @@ class Sources {
     std::string fingerprint;
     CsvHeader header;
     size_t part = 0;
-    int64_t first = 0;  ///< number of its first record
+    int64_t first = 0;                         ///< number of its first record
+    std::shared_ptr<const TokenStore> tokens;  ///< the file is this store's manifest
+
+    int64_t records() const { return tokens ? tokens->size() : static_cast<int64_t>(index.size()); }
   };
   struct Bad {
     std::mutex mutex;
@@ -101,11 +110,12 @@ class Sources {
   /// A record's place.
   struct Place {
     const File& file;
-    const Entry& entry;
+    Entry entry;  ///< of a token store: `offset` is the record's number in it
   };
 
   void open_part(const SourceConfig& source, Side side);
   void open_file(const std::string& path);
+  void open_store(const std::string& manifest);
   void check_faults(const File& file);
   void select(Part& part, Side side);
   void find_layout(Part& part);
@@ -116,13 +126,14 @@ class Sources {
   Place place(int64_t record) const;
   std::string origin_of(const Place& place) const;
   std::string read(const Place& place) const;
+  TokenizedRecord tokens_at(const Place& place) const;
   core::Json json_of(const Place& place, const std::string& origin) const;
   /// Hands a record's error to tolerate_current_error's count.
   void count_bad(int64_t key, const std::string& origin) const;
   bool skips_bad() const { return config_.on_bad_record == "skip"; }
 
   DataConfig config_;
-  bool has_template_;
+  const text::TokenizerBundle* bundle_;
   std::vector<File> files_;
   std::vector<Part> parts_;
   int64_t size_ = 0;

@@ -1,49 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "store_key.h"
 
-#include <cstring>
-#include <system_error>
-
-#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "kamerton/config/load.h"
 #include "kamerton/storage/digest.h"
 #include "kamerton/text/bundle.h"
 
-#include "cache_file.h"
 #include "dataset_impl.h"
+#include "file_digest.h"
 
 namespace kamerton::data {
 namespace {
 
 namespace fs = std::filesystem;
 using core::Json;
-
-constexpr uint64_t kSmallFile = uint64_t{16} << 20;
-
-std::string file_digest(const std::string& path, const DataConfig& config, int threads) {
-  const auto compute = [&] { return storage::tree_digest_of_file(path, threads); };
-  const DataFile file = DataFile::open(path);
-  if (file.size() < kSmallFile) {
-    return storage::to_hex(compute());
-  }
-  std::error_code ignored;
-  const std::string key = fmt::format("file digest 1|{}|{}|{}",
-                                      fs::weakly_canonical(path, ignored).string(),
-                                      file.fingerprint(),
-                                      file.modified_ns());
-  const CacheFile cached = CacheFile::open_or_build(
-      config.index_dir, key, "digest", [&](CacheWriter& writer) -> CacheNumbers {
-        const storage::Digest digest = compute();
-        writer.append(std::as_bytes(std::span(digest)));
-        return {};
-      });
-  storage::Digest digest = {};
-  std::memcpy(
-      digest.data(), cached.payload().data(), std::min(digest.size(), cached.payload().size()));
-  return storage::to_hex(digest);
-}
 
 /// The settings that tokens may depend on, as YAML text.
 std::string settings_of(const Dataset::Impl& data) {
@@ -86,6 +57,10 @@ std::string digest_text(const std::string& text) {
 
 }  // namespace
 
+std::string bundle_digest(const text::TokenizerBundle& bundle) {
+  return digest_text(bundle.digest_text());
+}
+
 StoreKey store_key(const Dataset::Impl& data, int threads) {
   Json made_from = Json::object();
   made_from["data"] = Json::array();
@@ -98,12 +73,12 @@ StoreKey store_key(const Dataset::Impl& data, int threads) {
     source["examples"] = part.size;
     made_from["sources"].push_back(std::move(source));
     for (const std::string& path : part.files) {
-      made_from["data"].push_back(file_digest(path, data.config, threads));
+      made_from["data"].push_back(file_digest(path, data.config.index_dir, threads));
     }
   }
   made_from["side"] = static_cast<int>(data.side);
   made_from["tokenizer"] = digest_text(data.bundle.tokenizer.digest_text());
-  made_from["tokenizer_and_template"] = digest_text(data.bundle.digest_text());
+  made_from["tokenizer_and_template"] = bundle_digest(data.bundle);
   made_from["settings"] = settings_of(data);
   made_from["program"] = 1;  // raised when the same inputs would give other tokens
   StoreKey key;

@@ -23,6 +23,9 @@ struct StoreKey {
 /// are kept in data.index_dir, by path, size, time and a hash of both ends.
 StoreKey store_key(const Dataset::Impl& data, int threads);
 
+/// Of the tokenizer and the chat template.
+std::string bundle_digest(const text::TokenizerBundle& bundle);
+
 /// data.store_dir / the key's first 32 digits.
 std::filesystem::path store_folder(const DataConfig& config, const StoreKey& key);
 

@@ -12,12 +12,6 @@
 namespace kamerton::data {
 namespace {
 
-const char* name_of(TrainOn train_on) {
-  return train_on == TrainOn::All          ? "all"
-         : train_on == TrainOn::Completion ? "completion"
-                                           : "assistant";
-}
-
 std::string mask_in_words(TrainOn train_on, Layout layout, bool marks) {
   if (layout == Layout::Preference) {
     return "both answers, what follows the prompt";
@@ -86,11 +80,11 @@ Summary summarize(const Dataset::Impl& data) {
     summary.files.insert(summary.files.end(), part.files.begin(), part.files.end());
     const TrainOn train_on = data.preparers[i].train_on();
     join(summary.layout, source.layout);
-    join(summary.train_on, name_of(train_on));
+    join(summary.train_on, kamerton::data::name_of(train_on));
     join(summary.mask, mask_in_words(train_on, part.layout, marks));
     summary.layout_detected = summary.layout_detected && part.detected;
     const bool pair = part.layout == Layout::PromptCompletion || is_preference(part.layout);
-    raw_pairs = raw_pairs || (pair && !is_chat(data.sources, i));
+    raw_pairs = raw_pairs || (pair && !part.made_for && !is_chat(data.sources, i));
   }
   summary.examples = data.size();
   summary.bytes = static_cast<int64_t>(data.sources.bytes());

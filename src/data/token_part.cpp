@@ -102,8 +102,10 @@ PartInfo part_from_json(const Json& json, const std::string& origin) {
   return info;
 }
 
-std::string part_digest(const fs::path& path, int threads) {
-  return "poly1305-tree:" + storage::to_hex(storage::tree_digest_of_file(path, threads));
+PartDigest fresh_digests(int threads) {
+  return [threads](const fs::path& path) {
+    return "poly1305-tree:" + storage::to_hex(storage::tree_digest_of_file(path, threads));
+  };
 }
 
 void PartWriter::append(const Tokenized& tokenized, int32_t base) {
@@ -165,7 +167,7 @@ void PartWriter::publish(const fs::path& folder, const std::string& key, PartInf
     info.targets = targets_;
     info.bad = std::count(flags_.begin(), flags_.end(), kBad);
     info.bytes = static_cast<int64_t>(fs::file_size(temporary));
-    info.digest = part_digest(temporary, 1);
+    info.digest = fresh_digests(1)(temporary);
     storage::posix_filesystem().rename(temporary, path);
   } catch (...) {
     std::error_code ignored;
@@ -174,17 +176,16 @@ void PartWriter::publish(const fs::path& folder, const std::string& key, PartInf
   }
 }
 
-bool part_is_whole(const fs::path& folder, const PartInfo& info, int threads) {
+bool part_is_whole(const fs::path& folder, const PartInfo& info, const PartDigest& digest) {
   const fs::path path = folder / info.file;
   const auto size = storage::posix_filesystem().file_size(path);
-  return size && static_cast<int64_t>(*size) == info.bytes &&
-         part_digest(path, threads) == info.digest;
+  return size && static_cast<int64_t>(*size) == info.bytes && digest(path) == info.digest;
 }
 
 PartReader::PartReader(const fs::path& folder,
                        const PartInfo& info,
                        int64_t vocab_size,
-                       int threads)
+                       const PartDigest& digest)
     : info_(info), vocab_size_(vocab_size), file_([&] {
         const fs::path path = folder / info.file;
         const auto size = storage::posix_filesystem().file_size(path);
@@ -194,7 +195,7 @@ PartReader::PartReader(const fs::path& folder,
                    size ? fmt::format("{} bytes", *size) : "no such file",
                    fmt::format("{} bytes", info.bytes));
         }
-        if (part_digest(path, threads) != info.digest) {
+        if (digest(path) != info.digest) {
           bad_file(path, "a part of the token store is damaged", "another digest", info.digest);
         }
         return DataFile::open(path.string());

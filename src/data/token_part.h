@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -41,8 +42,10 @@ core::Json to_json(const PartInfo& info);
 /// Strict: every field there, sizes not negative, sums possible. ErrorKind::Data naming `origin`.
 PartInfo part_from_json(const core::Json& json, const std::string& origin);
 
-/// "poly1305-tree:<hex>".
-std::string part_digest(const std::filesystem::path& path, int threads);
+/// A part's digest, "poly1305-tree:<hex>".
+using PartDigest = std::function<std::string(const std::filesystem::path& path)>;
+/// Reads the whole file at each call.
+PartDigest fresh_digests(int threads);
 
 /// Collects records in memory and writes them as one file.
 class PartWriter {
@@ -66,7 +69,9 @@ class PartWriter {
 };
 
 /// Whether the file is there and has this size and digest.
-bool part_is_whole(const std::filesystem::path& folder, const PartInfo& info, int threads);
+bool part_is_whole(const std::filesystem::path& folder,
+                   const PartInfo& info,
+                   const PartDigest& digest);
 
 /// A part open for reading. Thread-safe.
 class PartReader {
@@ -77,7 +82,7 @@ class PartReader {
   PartReader(const std::filesystem::path& folder,
              const PartInfo& info,
              int64_t vocab_size,
-             int threads);
+             const PartDigest& digest);
 
   const PartInfo& info() const { return info_; }
   /// Record `index` of the part; nullopt when it could not be prepared. ErrorKind::Io when the file

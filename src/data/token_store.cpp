@@ -13,6 +13,7 @@
 #include "kamerton/text/bundle.h"
 
 #include "dataset_impl.h"
+#include "file_digest.h"
 
 namespace kamerton::data {
 namespace {
@@ -108,7 +109,7 @@ std::optional<StoreManifest> read_manifest(const fs::path& folder) {
 TokenStore TokenStore::open(const fs::path& folder,
                             const std::string& key,
                             int64_t vocab_size,
-                            int threads) {
+                            const PartDigest& digest) {
   const auto manifest = read_manifest(folder);
   if (!manifest) {
     bad_store(folder.string(), "there is no complete token store here");
@@ -121,9 +122,17 @@ TokenStore TokenStore::open(const fs::path& folder,
   store.size_ = manifest->records;
   store.parts_.reserve(manifest->parts.size());
   for (const PartInfo& part : manifest->parts) {
-    store.parts_.emplace_back(folder, part, vocab_size, threads);
+    store.parts_.emplace_back(folder, part, vocab_size, digest);
   }
   return store;
+}
+
+uint64_t TokenStore::token_bytes() const {
+  uint64_t bytes = 0;
+  for (const PartReader& part : parts_) {
+    bytes += static_cast<uint64_t>(part.info().tokens) * sizeof(int32_t);
+  }
+  return bytes;
 }
 
 std::optional<TokenizedRecord> TokenStore::get(int64_t index) const {
@@ -142,6 +151,13 @@ std::optional<TokenizedRecord> TokenStore::get(int64_t index) const {
   return part.get(index - part.info().first);
 }
 
+PartDigest part_digests(const DataConfig& config, int threads) {
+  constexpr uint64_t kRemembered = uint64_t{1} << 20;
+  return [index_dir = config.index_dir, threads](const fs::path& path) {
+    return "poly1305-tree:" + file_digest(path.string(), index_dir, threads, kRemembered);
+  };
+}
+
 std::optional<TokenStore> find_store(const Dataset::Impl& data) {
   const DataConfig& config = data.config;
   const bool required = config.store == "require";
@@ -154,6 +170,10 @@ std::optional<TokenStore> find_store(const Dataset::Impl& data) {
                    .allowed = "auto, off"});
     }
     return std::nullopt;
+  }
+  const auto& parts = data.sources.parts();
+  if (std::any_of(parts.begin(), parts.end(), [](const auto& part) { return part.made_for; })) {
+    return std::nullopt;  // tokens already
   }
   // Digests of large data are not taken for nothing.
   std::error_code ignored;
@@ -174,7 +194,8 @@ std::optional<TokenStore> find_store(const Dataset::Impl& data) {
     }
     return std::nullopt;
   }
-  TokenStore store = TokenStore::open(folder, key.hex, data.bundle.tokenizer.vocab_size(), threads);
+  TokenStore store = TokenStore::open(
+      folder, key.hex, data.bundle.tokenizer.vocab_size(), part_digests(config, threads));
   if (store.size() != data.sources.size()) {
     bad_store(folder.string(),
               "another number of records than the data files",

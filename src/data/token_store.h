@@ -33,14 +33,16 @@ std::optional<StoreManifest> read_manifest(const std::filesystem::path& folder);
 /// A whole store, open for reading. Thread-safe.
 class TokenStore {
  public:
-  /// Compares the digest of every part before anything is used. ErrorKind::Data when the store
-  /// belongs to another key or is damaged.
+  /// Compares the digest of every part before anything is used (`digest`: how it is had).
+  /// ErrorKind::Data when the store belongs to another key or is damaged.
   static TokenStore open(const std::filesystem::path& folder,
                          const std::string& key,
                          int64_t vocab_size,
-                         int threads);
+                         const PartDigest& digest);
 
   int64_t size() const { return size_; }
+  /// Of all its tokens.
+  uint64_t token_bytes() const;
   const std::filesystem::path& folder() const { return folder_; }
   /// What record `index` was as tokens; nullopt when it could not be prepared.
   std::optional<TokenizedRecord> get(int64_t index) const;
@@ -50,6 +52,9 @@ class TokenStore {
   int64_t size_ = 0;
   std::vector<PartReader> parts_;
 };
+
+/// Digests that the processes of a node take once and share, in data.index_dir.
+PartDigest part_digests(const DataConfig& config, int threads);
 
 /// The store of these data by data.store: nullopt when it is off, or auto and there is none.
 /// ErrorKind::Data when it is required and missing, or damaged.

@@ -12,6 +12,7 @@
 
 #include "kamerton/core/error.h"
 #include "kamerton/text/bundle.h"
+#include "kamerton/text/template_lint.h"
 
 #include "dataset_impl.h"
 #include "duplicates.h"
@@ -180,6 +181,28 @@ void check_set(const Dataset::Impl& data, const RecordSums& sums, const char* na
   }
 }
 
+/// What small conversations show of the template, where there are conversations. A template that
+/// cannot render even those fails at every record, with its place.
+void check_template(const Dataset::Impl& data, Tally& tally) {
+  bool chats = false;
+  for (size_t part = 0; part < data.sources.parts().size(); ++part) {
+    chats = chats || is_chat(data.sources, part);
+  }
+  if (!chats || !data.bundle.chat_template) {
+    return;
+  }
+  try {
+    const text::RenderOptions options = {.now = data.config.template_time};
+    for (const std::string& problem : text::lint_template(data.bundle, options).problems) {
+      tally.add(Rule::TemplateForm, -1, problem);
+    }
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::Data) {
+      throw;
+    }
+  }
+}
+
 /// Rules that this configuration makes errors.
 std::vector<Rule> errors_of(const Dataset::Impl& data, const Totals& totals) {
   std::vector<Rule> raise;
@@ -208,6 +231,8 @@ VerifyReport report_of(const Sets& sets, const Totals& totals, std::vector<Rule>
       case Rule::DuplicateExact:
       case Rule::DuplicateNear:
         return sets.train_size();
+      case Rule::TemplateForm:
+        return totals.tally.count(rule);
       case Rule::FewTargets:
       case Rule::EndNeverTrained:
       case Rule::EndRarelyTrained:
@@ -242,6 +267,7 @@ VerifyReport verify(const DataConfig& config,
   if (duplicates) {
     duplicates->report(totals.tally);
   }
+  check_template(train.impl(), totals.tally);
   check_set(train.impl(), totals.train, "training", totals.tally);
   if (eval) {
     check_set(eval->impl(), totals.eval, "held-out", totals.tally);

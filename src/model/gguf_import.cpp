@@ -154,13 +154,13 @@ class Import {
     if (family_->gguf == "llama" || family_->gguf == "qwen3") {
       c["attention_bias"] = file_.find("blk.0.attn_q.bias") != nullptr;
       c["mlp_bias"] = file_.find("blk.0.ffn_gate.bias") != nullptr;
+    } else if (family_->gguf == "gemma3") {
+      add_score_scale(c, 62);
+      c["sliding_window"] = integer_or(key("attention.sliding_window"), 4096);
+      c["rope_local_base_freq"] = 10000.0;
+      c["hidden_activation"] = "gelu_pytorch_tanh";
     } else if (family_->gguf == "gemma2") {
-      const int64_t heads = c["num_attention_heads"].get<int64_t>();
-      const bool largest =
-          c["num_hidden_layers"] == 46;  // 27B: hidden / heads, as llama.cpp has it
-      c["query_pre_attn_scalar"] =
-          largest ? c["hidden_size"].get<int64_t>() / std::max<int64_t>(heads, 1)
-                  : integer(key("attention.key_length"));
+      add_score_scale(c, 46);
       c["attn_logit_softcapping"] = rounded(number_or(key("attn_logit_softcapping"), 50.0));
       c["final_logit_softcapping"] = rounded(number_or(key("final_logit_softcapping"), 30.0));
       c["sliding_window"] = integer_or(key("attention.sliding_window"), 4096);
@@ -169,6 +169,15 @@ class Import {
       const int64_t window = integer_or(key("attention.sliding_window"), 0);
       c["sliding_window"] = window > 0 ? Json(window) : Json(nullptr);
     }
+  }
+
+  /// llama.cpp's rule: head_dim, but hidden / heads in the largest of a family.
+  void add_score_scale(Json& c, int64_t layers_of_largest) const {
+    const int64_t heads = c["num_attention_heads"].get<int64_t>();
+    const bool largest = c["num_hidden_layers"] == layers_of_largest;
+    c["query_pre_attn_scalar"] = largest
+                                     ? c["hidden_size"].get<int64_t>() / std::max<int64_t>(heads, 1)
+                                     : integer(key("attention.key_length"));
   }
 
   /// Metadata are floats: 1e-5 arrives as 9.99999974e-06. The shortest decimal that gives the same

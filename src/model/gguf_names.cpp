@@ -47,6 +47,50 @@ constexpr std::array<Name, 11> kGemma2 = {{
     {"post_ffw_norm.weight", "post_feedforward_layernorm.weight"},
 }};
 
+constexpr std::array<Name, 13> kGemma3 = {{
+    {"attn_norm.weight", "input_layernorm.weight"},
+    {"attn_q.weight", "self_attn.q_proj.weight"},
+    {"attn_k.weight", "self_attn.k_proj.weight"},
+    {"attn_v.weight", "self_attn.v_proj.weight"},
+    {"attn_q_norm.weight", "self_attn.q_norm.weight"},
+    {"attn_k_norm.weight", "self_attn.k_norm.weight"},
+    {"attn_output.weight", "self_attn.o_proj.weight"},
+    {"post_attention_norm.weight", "post_attention_layernorm.weight"},
+    {"ffn_norm.weight", "pre_feedforward_layernorm.weight"},
+    {"ffn_gate.weight", "mlp.gate_proj.weight"},
+    {"ffn_up.weight", "mlp.up_proj.weight"},
+    {"ffn_down.weight", "mlp.down_proj.weight"},
+    {"post_ffw_norm.weight", "post_feedforward_layernorm.weight"},
+}};
+
+constexpr std::array<Name, 10> kMixtral = {{
+    {"attn_norm.weight", "input_layernorm.weight"},
+    {"attn_q.weight", "self_attn.q_proj.weight"},
+    {"attn_k.weight", "self_attn.k_proj.weight"},
+    {"attn_v.weight", "self_attn.v_proj.weight"},
+    {"attn_output.weight", "self_attn.o_proj.weight"},
+    {"ffn_norm.weight", "post_attention_layernorm.weight"},
+    {"ffn_gate_inp.weight", "block_sparse_moe.gate.weight"},
+    {"ffn_gate_exps.weight", "block_sparse_moe.experts.*.w1.weight"},
+    {"ffn_up_exps.weight", "block_sparse_moe.experts.*.w3.weight"},
+    {"ffn_down_exps.weight", "block_sparse_moe.experts.*.w2.weight"},
+}};
+
+constexpr std::array<Name, 12> kQwen3Moe = {{
+    {"attn_norm.weight", "input_layernorm.weight"},
+    {"attn_q.weight", "self_attn.q_proj.weight"},
+    {"attn_k.weight", "self_attn.k_proj.weight"},
+    {"attn_v.weight", "self_attn.v_proj.weight"},
+    {"attn_q_norm.weight", "self_attn.q_norm.weight"},
+    {"attn_k_norm.weight", "self_attn.k_norm.weight"},
+    {"attn_output.weight", "self_attn.o_proj.weight"},
+    {"ffn_norm.weight", "post_attention_layernorm.weight"},
+    {"ffn_gate_inp.weight", "mlp.gate.weight"},
+    {"ffn_gate_exps.weight", "mlp.experts.*.gate_proj.weight"},
+    {"ffn_up_exps.weight", "mlp.experts.*.up_proj.weight"},
+    {"ffn_down_exps.weight", "mlp.experts.*.down_proj.weight"},
+}};
+
 constexpr std::array<Name, 6> kPhi3 = {{
     {"attn_norm.weight", "input_layernorm.weight"},
     {"attn_qkv.weight", "self_attn.qkv_proj.weight"},
@@ -57,21 +101,48 @@ constexpr std::array<Name, 6> kPhi3 = {{
 }};
 
 /// The first with a name of llama.cpp is what reading takes.
-constexpr std::array<GgufFamily, 6> kFamilies = {{
+constexpr std::array<GgufFamily, 9> kFamilies = {{
     {"llama", "LlamaForCausalLM", "llama", kCommon, true},
     {"llama", "MistralForCausalLM", "mistral", kCommon, true},
+    {.gguf = "llama",
+     .architecture = "MixtralForCausalLM",
+     .model_type = "mixtral",
+     .layer_names = kMixtral,
+     .permuted = true,
+     .readable = false},
     {"qwen2", "Qwen2ForCausalLM", "qwen2", kCommon},
     {"qwen3", "Qwen3ForCausalLM", "qwen3", kCommon},
-    {"gemma2", "Gemma2ForCausalLM", "gemma2", kGemma2, false, true},
+    {.gguf = "qwen3moe",
+     .architecture = "Qwen3MoeForCausalLM",
+     .model_type = "qwen3_moe",
+     .layer_names = kQwen3Moe,
+     .readable = false},
+    {"gemma2", "Gemma2ForCausalLM", "gemma2", kGemma2, false, true, 2},
+    {"gemma3", "Gemma3ForCausalLM", "gemma3_text", kGemma3, false, true, 6},
     {"phi3", "Phi3ForCausalLM", "phi3", kPhi3},
 }};
-constexpr size_t kWritable = 4;
 
 constexpr std::array<Name, 3> kOutside = {{
     {"token_embd.weight", "model.embed_tokens.weight"},
     {"output_norm.weight", "model.norm.weight"},
     {"output.weight", "lm_head.weight"},
 }};
+
+/// Whether `name` is `pattern`, digits in place of its "*".
+bool matches(std::string_view pattern, std::string_view name) {
+  const size_t star = pattern.find('*');
+  if (star == std::string_view::npos) {
+    return pattern == name;
+  }
+  const std::string_view head = pattern.substr(0, star);
+  const std::string_view tail = pattern.substr(star + 1);
+  if (name.size() <= head.size() + tail.size() || !name.starts_with(head) ||
+      !name.ends_with(tail)) {
+    return false;
+  }
+  return name.substr(head.size(), name.size() - head.size() - tail.size())
+             .find_first_not_of("0123456789") == std::string_view::npos;
+}
 
 /// "blk.12.attn_q.weight" -> ("12", "attn_q.weight") for the prefix "blk.".
 std::optional<Name> split_layer(std::string_view name, std::string_view prefix) {
@@ -92,7 +163,7 @@ std::optional<Name> split_layer(std::string_view name, std::string_view prefix) 
 
 const GgufFamily* gguf_family(std::string_view gguf) {
   for (const GgufFamily& family : kFamilies) {
-    if (family.gguf == gguf) {
+    if (family.gguf == gguf && family.readable) {
       return &family;
     }
   }
@@ -100,9 +171,9 @@ const GgufFamily* gguf_family(std::string_view gguf) {
 }
 
 const GgufFamily* gguf_family_of(std::string_view architecture) {
-  for (size_t i = 0; i < kWritable; ++i) {
-    if (kFamilies[i].architecture == architecture) {
-      return &kFamilies[i];
+  for (const GgufFamily& family : kFamilies) {
+    if (family.architecture == architecture) {
+      return &family;
     }
   }
   return nullptr;
@@ -111,7 +182,7 @@ const GgufFamily* gguf_family_of(std::string_view architecture) {
 std::string gguf_families() {
   std::vector<std::string_view> names;
   for (const GgufFamily& family : kFamilies) {
-    if (names.empty() || names.back() != family.gguf) {
+    if (family.readable && (names.empty() || names.back() != family.gguf)) {
       names.push_back(family.gguf);
     }
   }
@@ -120,8 +191,8 @@ std::string gguf_families() {
 
 std::string gguf_writable_architectures() {
   std::vector<std::string_view> names;
-  for (size_t i = 0; i < kWritable; ++i) {
-    names.push_back(kFamilies[i].architecture);
+  for (const GgufFamily& family : kFamilies) {
+    names.push_back(family.architecture);
   }
   return fmt::format("{}", fmt::join(names, ", "));
 }
@@ -137,7 +208,7 @@ std::optional<std::string> name_from_gguf(const GgufFamily& family, const std::s
   }
   if (const auto layer = split_layer(name, "blk.")) {
     for (const auto& [gguf, ours] : family.layer_names) {
-      if (layer->second == gguf) {
+      if (layer->second == gguf && ours.find('*') == std::string_view::npos) {
         return fmt::format("model.layers.{}.{}", layer->first, ours);
       }
     }
@@ -153,7 +224,7 @@ std::optional<std::string> name_to_gguf(const GgufFamily& family, const std::str
   }
   if (const auto layer = split_layer(name, "model.layers.")) {
     for (const auto& [gguf, ours] : family.layer_names) {
-      if (layer->second == ours) {
+      if (matches(ours, layer->second)) {
         return fmt::format("blk.{}.{}", layer->first, gguf);
       }
     }

@@ -16,17 +16,21 @@ struct GgufFamily {
   std::string_view architecture;  ///< config.json's "architectures"
   std::string_view model_type;
   /// Names of a layer's tensors: ("attn_q.weight" after "blk.N.", the same after
-  /// "model.layers.N.").
+  /// "model.layers.N."). "*" stands for an expert's number: there all experts are one tensor.
   std::span<const std::pair<std::string_view, std::string_view>> layer_names;
   bool permuted = false;        ///< rows of q and k have rotary pairs interleaved
   bool norms_plus_one = false;  ///< norm weights are stored with their 1 added
+  /// llama.cpp's pattern of sliding windows, built in: of `period` layers all but the last, 0:
+  /// none.
+  int64_t sliding_period = 0;
+  bool readable = true;
 };
 
 /// By llama.cpp's name, for reading; null when it is not known.
 const GgufFamily* gguf_family(std::string_view gguf);
 /// By Hugging Face's architecture, for writing; null when llama.cpp's form of it is not known.
 const GgufFamily* gguf_family_of(std::string_view architecture);
-/// "llama, qwen2, ..." of each column.
+/// "llama, qwen2, ..." of each column: those that can be read, those that can be written.
 std::string gguf_families();
 std::string gguf_writable_architectures();
 

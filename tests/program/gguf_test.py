@@ -28,6 +28,30 @@ print(json.dumps({"prompt": ids, "new": new, "text": model.detokenize(ids + new)
 """
 
 
+SMALL = dict(vocab_size=320, hidden_size=48, intermediate_size=96, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+             max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+FAMILIES = {
+    "gemma3_text": dict(SMALL, num_hidden_layers=7, sliding_window=8, query_pre_attn_scalar=24, sliding_window_pattern=6),
+    "qwen3_moe": dict(SMALL, num_hidden_layers=2, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=32, decoder_sparse_step=1,
+                      norm_topk_prob=True),
+}
+
+MAKE = """
+import json, sys, torch
+from transformers import AutoConfig, AutoModelForCausalLM
+torch.manual_seed(3)
+config = AutoConfig.for_model(sys.argv[1], **json.loads(sys.argv[2]))
+model = AutoModelForCausalLM.from_config(config).float().eval()
+with torch.no_grad():
+    for name, value in model.named_parameters():
+        value.copy_(torch.randn(value.shape) * (0.1 if value.dim() == 1 else 0.25))
+model.save_pretrained(sys.argv[3])
+prompt = [(7 * i) % 317 + 3 for i in range(24)]
+out = model.generate(torch.tensor([prompt]), max_new_tokens=16, min_new_tokens=16, do_sample=False)
+print(json.dumps({"prompt": prompt, "new": out[0, 24:].tolist()}))
+"""
+
+
 def missing():
     if not PEER:
         return "KAMERTON_PEER_PYTHON is not set (a Python with llama-cpp-python)"
@@ -72,10 +96,33 @@ class Gguf(support.ProgramTest):
         from_fixture = support.SHARED / "fixtures/forward"
         if not from_fixture.exists():
             self.skipTest("reference data is absent: fixtures/forward (set KAMERTON_SHARED)")
-        for name in ("tiny-llama", "tiny-qwen2", "tiny-qwen3"):
+        for name in ("tiny-llama", "tiny-qwen2", "tiny-qwen3", "tiny-gemma2", "tiny-phi3", "tiny-mixtral"):
             ids = greedy_ids(from_fixture / f"{name}.safetensors")
             self.export(f"{name}.gguf", "fp32", "--model", self.model(name))
             self.assertEqual(self.llama(f"{name}.gguf", ids[:24], 16)["new"], ids[24:], name)
+
+    def test_families_without_a_fixture_that_fits_llama_cpp(self):
+        """Gemma 3 with llama.cpp's own pattern of windows, Qwen3-MoE with experts in every layer: transformers makes and continues them."""
+        if MISSING:
+            self.skipTest(MISSING)
+        for name, config in FAMILIES.items():
+            done = subprocess.run([PEER, "-c", MAKE, name, json.dumps(config), str(self.folder / name)], capture_output=True, text=True, timeout=280)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            expected = json.loads(done.stdout.splitlines()[-1])
+            self.export(f"{name}.gguf", "fp32", "--model", name)
+            self.assertEqual(self.llama(f"{name}.gguf", expected["prompt"], 16)["new"], expected["new"], name)
+
+    def test_gemma_comes_back_as_the_same_model(self):
+        model = self.model("tiny-gemma2")
+        self.export("m.gguf", "fp32", "--model", model)
+        self.assert_success(self.run_program("import", "--from", "m.gguf", "--to", "again", "--dtype", "fp32"))
+        self.export("again.gguf", "fp32", "--model", "again")
+        self.assertEqual((self.folder / "again.gguf").read_bytes(), (self.folder / "m.gguf").read_bytes())
+
+    def test_what_llama_cpp_does_not_compute_is_refused(self):
+        refused = self.run_program("export", "--model", self.model("tiny-qwen3_moe"), "--format", "gguf", "--to", "x.gguf")
+        self.assert_refused(refused, 65, "experts in every layer", "layer 0 is dense")
+        self.assertFalse((self.folder / "x.gguf").exists())
 
     def test_a_tuned_adapter_is_merged_into_the_file(self):
         model = self.model("stories260K")

@@ -27,6 +27,8 @@ struct Record {
     Text,  ///< `completion` is raw text
     Pair,  ///< raw text: `prompt`, `completion`
     Chat,  ///< `messages`; those from `prompt_messages` on are the completion
+    /// From a token store: `completion` is the text of the tokens, special ones left out
+    Tokens,
   };
   Kind kind = Kind::Text;
   std::string prompt;

@@ -38,6 +38,7 @@ struct Stats {
   double mean = 0;
   int64_t sequence_length = 0;
   /// Rows that packing would fill, and the share of their places that hold tokens.
+  std::string packing_strategy;
   int64_t packed_rows = 0;
   double packed_fill = 0;
   std::vector<int64_t>

@@ -308,5 +308,27 @@ TEST(Inspect, MeasuresLengths) {
   }
 }
 
+TEST(Inspect, CountsTheRowsOfTheRunsOwnPackingStrategy) {
+  Files files;
+  std::string bytes;
+  for (const size_t length : {5U, 8U, 4U, 1U, 23U}) {  // one more with the end token
+    bytes += "{\"text\":\"" + std::string(length, 'x') + "\"}\n";
+  }
+  files.write(bytes);
+  files.config.sequence_length = 10;
+  const auto rows = [&](const char* strategy) {
+    files.config.packing_strategy = strategy;
+    files.config.packing = true;
+    const Stats stats = measure(files.open(files.plain), -1, 1);
+    EXPECT_EQ(stats.packing_strategy, strategy);
+    return stats.packed_rows;
+  };
+  // 6, 9, 5, 2, and 10 of 24
+  EXPECT_EQ(rows("next_fit"), 4);   // 6 | 9 | 5 2 | 10
+  EXPECT_EQ(rows("bfd"), 4);        // 10 | 9 | 6 2 | 5
+  EXPECT_EQ(rows("bfd_split"), 5);  // 10 10 4: 10 | 10 | 9 | 6 4 | 5 2
+  EXPECT_EQ(rows("wrapped"), 5);    // 46 tokens
+}
+
 }  // namespace
 }  // namespace kamerton::data

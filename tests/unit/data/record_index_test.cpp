@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "record_index.h"
 
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -80,6 +81,33 @@ TEST(RecordIndex, AChangedFileAndATornTableAreIndexedAnew) {
   EXPECT_EQ(RecordIndex::build(DataFile::open(path), FileForm::Jsonl, options).size(), 2);
   std::ofstream(path, std::ios::app) << "{}\n";
   EXPECT_EQ(RecordIndex::build(DataFile::open(path), FileForm::Jsonl, options).size(), 3);
+}
+
+TEST(RecordIndex, TablesThatNobodyOpensGoWhenAnotherIsMade) {
+  const Scratch scratch;
+  const IndexOptions options = on_disk(scratch);
+  const auto build = [&](const char* name) {
+    const DataFile file = DataFile::open(scratch.write(name, std::string("{\"text\":\"a\"}\n")));
+    return RecordIndex::build(file, FileForm::Jsonl, options);
+  };
+  build("a.jsonl");
+  const auto first = tables_in(*options.folder).front();
+  const auto stranger = std::filesystem::path(*options.folder) / "notes.txt";
+  std::ofstream(stranger) << "mine";
+  const auto old = std::filesystem::file_time_type::clock::now() - std::chrono::hours(24 * 31);
+  const auto age_both = [&] {
+    std::filesystem::last_write_time(first, old);
+    std::filesystem::last_write_time(stranger, old);
+  };
+  age_both();
+  build("b.jsonl");
+  EXPECT_FALSE(std::filesystem::exists(first));
+  EXPECT_TRUE(std::filesystem::exists(stranger)) << "only what is named as a table";
+  build("a.jsonl");
+  age_both();
+  build("a.jsonl");  // opened: it is in use
+  build("c.jsonl");
+  EXPECT_TRUE(std::filesystem::exists(first));
 }
 
 TEST(RecordIndex, AFolderThatCannotBeWrittenIsSaid) {

@@ -70,7 +70,7 @@ class Store : public testing::Test {
   }
   TokenStore open(const fs::path& folder) const {
     const auto manifest = read_manifest(folder);
-    return TokenStore::open(folder, manifest ? manifest->key.hex : "", 259, 1);
+    return TokenStore::open(folder, manifest ? manifest->key.hex : "", 259, fresh_digests(1));
   }
   std::vector<Batch> batches(const std::string& store) const {
     DataConfig with = config;
@@ -112,6 +112,53 @@ TEST_F(Store, GivesTheBatchesOfTheRawFiles) {
   expect_same_batches();
   config.sequence_length = 40;  // examples are cut
   expect_same_batches();
+}
+
+TEST_F(Store, StandsAmongTheDataFilesInPlaceOfTheTexts) {
+  const auto raw = batches("off");
+  const fs::path folder = prepare().folder;
+  fs::remove(config.train[0]);
+  config.train = {folder.string()};
+  const auto stored = batches("off");
+  ASSERT_EQ(raw.size(), stored.size());
+  for (size_t i = 0; i < raw.size(); ++i) {
+    EXPECT_EQ(raw[i].tokens, stored[i].tokens);
+    EXPECT_EQ(raw[i].targets, stored[i].targets);
+    EXPECT_EQ(raw[i].sample_ids, stored[i].sample_ids);
+  }
+  const Dataset set = open_train(config, bundle, 4096);
+  EXPECT_EQ(set.summary().layout, "messages");
+  EXPECT_EQ(set.summary().train_on, "assistant");
+  EXPECT_EQ(set.record(3).kind, Record::Kind::Tokens);
+  EXPECT_NE(set.record(3).completion.find("a3"), std::string::npos);
+  EXPECT_NE(set.origin(3).find("manifest.json:4"), std::string::npos) << set.origin(3);
+  EXPECT_NE(error_of(ErrorKind::Data, [&] { set.question(0); }).find("token store"),
+            std::string::npos);
+}
+
+TEST_F(Store, AmongTheDataFilesIsRefusedWhereItDoesNotFit) {
+  const fs::path folder = prepare().folder;
+  const std::string raw = config.train[0];
+  config.train = {folder.string()};
+  const auto refused = [&](ErrorKind kind) {
+    return error_of(kind, [&] { open_train(config, bundle, 4096); });
+  };
+  bundle = byte_bundle(kPlainTemplate);
+  EXPECT_NE(refused(ErrorKind::Data).find("another tokenizer or chat template"), std::string::npos);
+  bundle = byte_bundle(kMarkedTemplate);
+  config.train_on = "all";
+  EXPECT_NE(refused(ErrorKind::Config).find("data.train_on"), std::string::npos);
+  config.train_on = "auto";
+  config.layout = "text";
+  EXPECT_NE(refused(ErrorKind::Config).find("data.layout"), std::string::npos);
+  config.layout = "auto";
+  config.train.push_back(raw);
+  EXPECT_NE(refused(ErrorKind::Data).find("cannot be one source"), std::string::npos);
+  config.train = {folder.string()};
+  EXPECT_NE(error_of(ErrorKind::Config, [&] { prepare(); }).find("tokens already"),
+            std::string::npos);
+  fs::resize_file(folder / "part-00000.h5", 100);
+  EXPECT_NE(refused(ErrorKind::Data).find("not what its manifest says"), std::string::npos);
 }
 
 TEST_F(Store, BytesDoNotDependOnRanksOrThreads) {
@@ -261,9 +308,10 @@ TEST_F(Store, RequireWithoutAStoreIsAnErrorAndOffIgnoresOne) {
 
 TEST_F(Store, AManifestOfAnotherNameIsRefused) {
   const fs::path folder = prepare().folder;
-  EXPECT_NE(error_of(ErrorKind::Data, [&] { TokenStore::open(folder, "00", 259, 1); })
-                .find("something else"),
-            std::string::npos);
+  EXPECT_NE(
+      error_of(ErrorKind::Data, [&] { TokenStore::open(folder, "00", 259, fresh_digests(1)); })
+          .find("something else"),
+      std::string::npos);
 }
 
 /// Cases of the fuzz tests: 100,000 and more by environment, fewer by default.
@@ -288,7 +336,7 @@ class StoreFuzz : public Store {
   /// Opens the damaged copy and reads everything. false: refused.
   bool survives(uint64_t number) const {
     try {
-      const TokenStore store = TokenStore::open(hurt, manifest.key.hex, 259, 1);
+      const TokenStore store = TokenStore::open(hurt, manifest.key.hex, 259, fresh_digests(1));
       for (int64_t i = 0; i < store.size(); ++i) {
         const auto got = store.get(i);
         if (got && got->pair.chosen.ids.size() != got->pair.chosen.trained.size()) {
@@ -396,8 +444,8 @@ TEST_F(StoreFuzz, ADatasetThatReachesElsewhereIsRefused) {
   signed_again.parts[0].bytes = static_cast<int64_t>(fs::file_size(hurt / "part-00000.h5"));
   signed_again.parts[0].digest = part_digest(hurt / "part-00000.h5", 1);
   write_bytes(hurt / kStoreManifest, to_text(signed_again));
-  const std::string error =
-      error_of(ErrorKind::Data, [&] { TokenStore::open(hurt, manifest.key.hex, 259, 1); });
+  const std::string error = error_of(
+      ErrorKind::Data, [&] { TokenStore::open(hurt, manifest.key.hex, 259, fresh_digests(1)); });
   EXPECT_NE(error.find("stored in another way"), std::string::npos) << error;
 }
 

@@ -96,6 +96,21 @@ TEST_F(Verify, ForeignMarkersAreWarnings) {
   expect(found, "foreign_marker", Severity::Warning, 4);
 }
 
+TEST_F(Verify, WhatATemplateDoesToSomeConversationsIsANote) {
+  const std::string without_system =
+      "{% for message in messages %}{% if message['role'] != 'system' %}<|im_start|>"
+      "{{ message['role'] }}\n{% if message['role'] == 'assistant' %}{% generation %}"
+      "{{ message['content'] }}<|im_end|>{% endgeneration %}{% else %}{{ message['content'] }}"
+      "<|im_end|>{% endif %}\n{% endif %}{% endfor %}"
+      "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+  bundle = byte_bundle(without_system);
+  const Found found = run(good_lines(5));
+  const Finding* finding = found.of("template_form");
+  ASSERT_NE(finding, nullptr) << found.report.text();
+  EXPECT_EQ(finding->severity, Severity::Note);
+  EXPECT_NE(finding->places[0].find("does not show a system message"), std::string::npos);
+}
+
 TEST_F(Verify, PersonalDataIsFoundByKind) {
   const Found found = run(good_lines(3) + chat_line("I am 44051401359", "noted in file") +
                           chat_line("mail a@example.org", "noted it here"));
