@@ -404,7 +404,7 @@ TEST_F(StoreFuzz, DamageBehindARightDigestStaysWithinBounds) {
     }
     StoreManifest damaged = manifest;
     write_bytes(hurt / "part-00000.h5", bytes);
-    damaged.parts[0].digest = part_digest(hurt / "part-00000.h5", 1);
+    damaged.parts[0].digest = fresh_digests(1)(hurt / "part-00000.h5");
     write_bytes(hurt / kStoreManifest, to_text(damaged));
     accepted += survives(i) ? 1 : 0;
   }
@@ -442,7 +442,7 @@ TEST_F(StoreFuzz, ADatasetThatReachesElsewhereIsRefused) {
   file.close();
   StoreManifest signed_again = manifest;
   signed_again.parts[0].bytes = static_cast<int64_t>(fs::file_size(hurt / "part-00000.h5"));
-  signed_again.parts[0].digest = part_digest(hurt / "part-00000.h5", 1);
+  signed_again.parts[0].digest = fresh_digests(1)(hurt / "part-00000.h5");
   write_bytes(hurt / kStoreManifest, to_text(signed_again));
   const std::string error = error_of(
       ErrorKind::Data, [&] { TokenStore::open(hurt, manifest.key.hex, 259, fresh_digests(1)); });

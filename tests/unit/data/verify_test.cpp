@@ -97,7 +97,7 @@ TEST_F(Verify, ForeignMarkersAreWarnings) {
 }
 
 TEST_F(Verify, WhatATemplateDoesToSomeConversationsIsANote) {
-  const std::string without_system =
+  const char* without_system =
       "{% for message in messages %}{% if message['role'] != 'system' %}<|im_start|>"
       "{{ message['role'] }}\n{% if message['role'] == 'assistant' %}{% generation %}"
       "{{ message['content'] }}<|im_end|>{% endgeneration %}{% else %}{{ message['content'] }}"
