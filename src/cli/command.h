@@ -54,6 +54,16 @@ Command import_command();
 Command export_command();
 Command inspect_command();
 Command plan_command();
+Command federate_simulate_command();
+Command federate_coordinator_command();
+Command federate_site_command();
+Command federate_init_command();
+Command federate_invite_command();
+Command federate_join_command();
+Command federate_admit_command();
+Command federate_renew_command();
+Command federate_revoke_command();
+Command federate_status_command();
 Command doctor_command();
 Command version_command();
 

@@ -26,7 +26,7 @@ std::string overview() {
       "kamerton: fine-tunes large language models on the machines you have\n\nUsage: kamerton "
       "COMMAND [ARGUMENTS]\n\nCommands:\n";
   for (const Command& command : commands()) {
-    text += fmt::format("  {:<14} {}\n", command.name, command.summary);
+    text += fmt::format("  {:<19} {}\n", command.name, command.summary);
   }
   return text +
          "\n`kamerton COMMAND --help` shows a command's options and examples.\n"
@@ -77,7 +77,7 @@ Program unknown_command(const std::vector<std::string>& words) {
     names.push_back(command.name);
   }
   std::string typed = words[0];
-  if (words.size() > 1 && words[0] == "data") {
+  if (words.size() > 1 && (words[0] == "data" || words[0] == "federate")) {
     typed += " " + words[1];
   }
   const std::string near = config::nearest(typed, names);
@@ -143,6 +143,16 @@ const std::vector<Command>& commands() {
                                            export_command(),
                                            inspect_command(),
                                            plan_command(),
+                                           federate_simulate_command(),
+                                           federate_coordinator_command(),
+                                           federate_site_command(),
+                                           federate_init_command(),
+                                           federate_invite_command(),
+                                           federate_join_command(),
+                                           federate_admit_command(),
+                                           federate_renew_command(),
+                                           federate_revoke_command(),
+                                           federate_status_command(),
                                            doctor_command(),
                                            version_command()};
   return all;

@@ -28,6 +28,9 @@ void describe(config::Fields& fields, RunConfig& config) {
   fields.section("mesh", config.mesh, "How ranks are arranged.");
   fields.section("train", config.train, "How long the run is and what it writes.");
   fields.section("telemetry", config.telemetry, "What is recorded.");
+  fields.section("federation",
+                 config.federation,
+                 "Tuning at several sites whose data stay where they are (kamerton federate).");
 }
 
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides) {

@@ -8,6 +8,7 @@
 
 #include "kamerton/config/load.h"
 #include "kamerton/data/config.h"
+#include "kamerton/federation/config.h"
 #include "kamerton/mesh/config.h"
 #include "kamerton/model/config.h"
 #include "kamerton/objective/config.h"
@@ -32,6 +33,7 @@ struct RunConfig {
   mesh::MeshConfig mesh;
   train::TrainConfig train;
   TelemetryConfig telemetry;
+  federation::FederationConfig federation;
 
   std::filesystem::path folder() const { return std::filesystem::path(output) / name; }
 };

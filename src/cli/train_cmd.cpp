@@ -2,7 +2,6 @@
 // kamerton train: each line uses only the lines above it.
 #include <cstring>
 #include <filesystem>
-#include <functional>
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -25,6 +24,7 @@
 #include "assemble.h"
 #include "command.h"
 #include "data_check.h"
+#include "on_first_rank.h"
 #include "run_objective.h"
 #include "run_reporter.h"
 #include "streamed_model.h"
@@ -35,25 +35,6 @@ namespace {
 namespace fs = std::filesystem;
 using core::Error;
 using core::ErrorKind;
-
-/// Does `work` on rank 0; every rank throws what it threw.
-void on_first_rank(const comm::Group& world, const std::function<void()>& work) {
-  std::string fault;
-  int64_t kind = 0;
-  if (world.rank() == 0) {
-    try {
-      work();
-    } catch (const Error& error) {
-      fault = error.what();
-      kind = static_cast<int64_t>(error.kind());
-    }
-  }
-  fault = world.broadcast(fault, 0);
-  kind = world.max(kind);
-  if (!fault.empty()) {
-    throw Error(static_cast<ErrorKind>(kind), fault);
-  }
-}
 
 /// A run that exists is not overwritten by accident. Collective.
 void refuse_existing_run(const RunConfig& config, bool resume, const comm::Group& world) {
@@ -266,7 +247,7 @@ int go(Run& run,
       .parameters = parameters,
       .batches = run.batches,
       .dropout = run.tuned.lora.has_value() ? &run.tuned.lora->dropout_keys() : nullptr,
-      .snapshots = snapshots,
+      .snapshots = &snapshots,
       .begin_step = {},
       .evaluate = {},
       .emit = [&reporter](const train::Event& event) { reporter.on(event); }};

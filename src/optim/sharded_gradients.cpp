@@ -167,6 +167,25 @@ void ShardedParameters::State::reduce_leftovers(UnitStore& store) {
   }
 }
 
+void ShardedParameters::State::correct(UnitStore& store) {
+  if (!correction || store.trainable.layout.padded == 0) {
+    return;
+  }
+  const int64_t begin = part_begin(store.trainable);
+  const at::Tensor values = master_part(store);
+  for (const SlotPart& piece :
+       parts_within(store.trainable.layout, begin, begin + part_length(store.trainable))) {
+    correction(*piece.slot->parameter,
+               piece.begin,
+               values.narrow(0, piece.flat - begin, piece.length),
+               store.training.gradient_part.narrow(0, piece.flat - begin, piece.length));
+  }
+}
+
+void ShardedParameters::set_correction(Correction correction) {
+  state_->correction = std::move(correction);
+}
+
 double ShardedParameters::State::local_sum_of_squares() {
   if (!device.is_cpu()) {
     std::vector<at::Tensor> parts;
@@ -197,6 +216,7 @@ GradientReport ShardedParameters::finish_gradients(double max_norm, bool local_f
       }
     }
     state_->reduce_leftovers(store);
+    state_->correct(store);
   }
   // Replicas hold the same gradients; only the callers' flags differ between them.
   const double local =

@@ -72,6 +72,7 @@ struct ShardedParameters::State {
   std::vector<UnitStore> units;
   std::unordered_map<const tensor::Parameter*, std::pair<size_t, const FlatSlot*>> places;
   TravelOrder travel;
+  Correction correction;
   bool in_step = false;  ///< between the first begin_micro_batch and finish_gradients
   bool last_micro_batch = false;
   bool backward_expected = false;
@@ -104,6 +105,7 @@ struct ShardedParameters::State {
   void hide_gradients(UnitStore& store);
   void reduce(UnitStore& store);
   void reduce_leftovers(UnitStore& store);
+  void correct(UnitStore& store);
   double local_sum_of_squares();
   void update_host(int64_t number, double lr);
   void update_device(int64_t number, double lr);

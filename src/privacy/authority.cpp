@@ -64,15 +64,14 @@ void revoke_certificate(Roster& roster, const Member& member, int64_t now) {
 
 /// The member's entry now carries this certificate; a new member gets the next number.
 void enter(Roster& roster, const CertificateInfo& info) {
-  const auto at = std::find_if(roster.members.begin(), roster.members.end(), [&](const Member& m) {
+  auto at = std::find_if(roster.members.begin(), roster.members.end(), [&](const Member& m) {
     return m.name == info.name;
   });
   if (at == roster.members.end()) {
-    roster.members.push_back({.id = roster.members.empty() ? 1 : roster.members.back().id + 1,
-                              .name = info.name,
-                              .role = info.role});
+    const uint32_t id = roster.members.empty() ? 1 : roster.members.back().id + 1;
+    at = roster.members.insert(at, {.id = id, .name = info.name, .role = info.role});
   }
-  Member& member = at == roster.members.end() ? roster.members.back() : *at;
+  Member& member = *at;
   member.key = info.key;
   member.fingerprint = info.fingerprint;
   member.serial = info.serial;

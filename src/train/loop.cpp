@@ -39,7 +39,7 @@ void refuse_divergence(const Parts& parts, const Progress& progress) {
 
 void save(Parts& parts, const Progress& progress) {
   try {
-    parts.emit(parts.snapshots.save(progress));
+    parts.emit(parts.snapshots->save(progress));
   } catch (const core::Error& error) {
     if (parts.config.checkpoint.on_save_error == "abort") {
       throw;

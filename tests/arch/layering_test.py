@@ -12,6 +12,8 @@ OWNERS = [
     (r"(hdf5|H5[A-Z]\w*)\.h|hdf5/.*", ("src/storage/",)),
     (r"sodium\.h|sodium/.*", ("src/storage/", "src/privacy/")),
     (r"openssl/.*", ("src/privacy/",)),
+    (r"(grpc|grpcpp|google/protobuf)/.*|.*\.(grpc\.)?pb\.h", ("src/transport/",)),
+    (r"Eigen/.*", ("src/federation/",)),
     (r"yaml-cpp/.*", ("src/config/",)),
     (r"boost/.*", ("src/cli/",)),
     (r"pcre2\.h|utf8proc\.h", ("src/text/",)),

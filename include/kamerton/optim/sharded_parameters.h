@@ -89,6 +89,17 @@ class ShardedParameters final : public tensor::UnitHooks {
   void before_backward(int unit) override;
   void after_backward(int unit) override;
 
+  /// Told elements [offset, offset + gradient.numel()) of a trainable parameter: their fp32 values
+  /// and their gradient, which it may change.
+  using Correction = std::function<void(const tensor::Parameter&,
+                                        int64_t offset,
+                                        const at::Tensor& values,
+                                        at::Tensor gradient)>;
+  /// From now on finish_gradients() lets it change the reduced gradients before they are measured
+  /// and clipped (proximal terms, control variates); empty: none. Every rank must make the same
+  /// change to the same element: ranks without ZeRO each hold all of them.
+  void set_correction(Correction correction);
+
   /// Announces a forward + backward. last: the last one of this step (stages 0 and 1 reduce then).
   void begin_micro_batch(bool last);
   /// Reduces what is left and measures. max_norm <= 0: no clipping. local_finite: false when this

@@ -27,7 +27,7 @@ struct Parts {
   optim::ShardedParameters& parameters;
   data::TrainStream& batches;
   tuning::DropoutKeys* dropout;  ///< null without an adapter
-  Snapshots& snapshots;
+  Snapshots* snapshots;  ///< null where run_loop() is not used: nothing is saved
   std::function<bool(int64_t)> begin_step;  ///< told the number of a step that begins; true: its
                                             ///< loss shall be no number (a fault under test)
   std::function<EvalDone(int64_t step)>

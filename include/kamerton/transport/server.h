@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// The coordinator on the network: gRPC over mutual TLS.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "kamerton/federation/coordinator.h"
+#include "kamerton/transport/identity.h"
+
+namespace kamerton::transport {
+
+/// The version of the protocol that this program speaks, and the oldest that it understands.
+inline constexpr uint32_t kProtocol = 1;
+inline constexpr uint32_t kOldestProtocol = 1;
+/// Bytes of tensor data in a message.
+inline constexpr uint32_t kPieceBytes = uint32_t{1} << 20;
+
+struct ServerOptions {
+  std::string listen = "0.0.0.0:7443";  ///< port 0: any free one
+  Identity identity;
+  Admit admit;
+  int max_threads = 64;
+  /// Told of every call that was refused: who ("" unknown), what.
+  std::function<void(const std::string&, const std::string&)> on_refusal = {};
+};
+
+/// Serves from construction to shutdown(). `coordinator` must outlive it. ErrorKind::Output when
+/// the address cannot be used.
+class Server {
+ public:
+  Server(federation::Coordinator& coordinator, const ServerOptions& options);
+  ~Server();
+  int port() const;
+  /// Calls under way end within `grace_s`.
+  void shutdown(double grace_s);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace kamerton::transport

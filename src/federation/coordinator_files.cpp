@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+// The coordinator's files: updates as they arrive, what is written for people, what is removed.
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "kamerton/core/error.h"
+#include "kamerton/core/log.h"
+#include "kamerton/federation/fault_point.h"
+#include "kamerton/storage/filesystem.h"
+
+#include "coordinator_state.h"
+
+namespace kamerton::federation {
+namespace {
+
+using core::Error;
+using core::ErrorKind;
+using core::Json;
+
+constexpr int64_t kMostShards = 4096;
+
+void check_shard(int64_t shard, int64_t shards) {
+  if (shards < 1 || shards > kMostShards || shard < 0 || shard >= shards) {
+    throw Error(ErrorKind::Data,
+                {.where = "federation.upload",
+                 .what = "no such shard",
+                 .got = fmt::format("{} of {}", shard, shards),
+                 .allowed = fmt::format("at most {}", kMostShards)});
+  }
+}
+
+RangeFile progress_file(const std::filesystem::path& update, int64_t shards) {
+  return RangeFile::open_or_create(update.string() + ".progress", 8 * shards);
+}
+
+int64_t read_progress(const RangeFile& file, int64_t shard) {
+  int64_t offset = 0;
+  file.read(8 * shard, std::as_writable_bytes(std::span(&offset, 1)));
+  return offset;
+}
+
+}  // namespace
+
+std::pair<int64_t, int64_t> Coordinator::shard_range(int64_t bytes, int64_t index, int64_t count) {
+  const auto cut = [&](int64_t i) {
+    return static_cast<int64_t>(static_cast<__int128>(bytes) * i / count);
+  };
+  return {cut(index), cut(index + 1)};
+}
+
+int64_t Coordinator::received(const std::string& site,
+                              int64_t round,
+                              int64_t shard,
+                              int64_t shards) const {
+  const std::lock_guard lock(state_->mutex);
+  state_->require_awaited(site, round);
+  check_shard(shard, shards);
+  const std::filesystem::path update = state_->spooled(site, round);
+  const std::string progress = update.string() + ".progress";
+  std::error_code ignored;
+  if (std::filesystem::file_size(progress, ignored) != static_cast<uintmax_t>(8 * shards)) {
+    return 0;
+  }
+  return read_progress(RangeFile::open(progress, 8 * shards), shard);
+}
+
+int64_t Coordinator::receive(const std::string& site,
+                             int64_t round,
+                             int64_t shard,
+                             int64_t shards,
+                             int64_t offset,
+                             std::span<const std::byte> bytes) {
+  State& state = *state_;
+  int64_t total = 0;
+  {
+    const std::lock_guard lock(state.mutex);
+    state.require_awaited(site, round);
+    check_shard(shard, shards);
+    storage::posix_filesystem().make_directories(state.spool(round));
+    total = state.encoded_bytes();
+    state.note_progress();
+  }
+  const std::filesystem::path update = state.spooled(site, round);
+  const std::string progress_path = update.string() + ".progress";
+  std::error_code ignored;
+  if (const auto size = std::filesystem::file_size(progress_path, ignored);
+      !ignored && size != 0 && size != static_cast<uintmax_t>(8 * shards)) {
+    std::filesystem::remove(progress_path);  // the site came back with another number of ranks
+  }
+  RangeFile progress = progress_file(update, shards);
+  const int64_t have = read_progress(progress, shard);
+  const auto [begin, end] = shard_range(total, shard, shards);
+  const auto count = static_cast<int64_t>(bytes.size());
+  if (offset != have || begin + offset + count > end) {
+    throw Error(ErrorKind::Data,
+                {.where = "federation.upload",
+                 .what = "bytes of an update that do not follow",
+                 .got = fmt::format("{} at {} of shard {}", count, offset, shard),
+                 .allowed = fmt::format("from {} to {}", have, end - begin)});
+  }
+  RangeFile file = RangeFile::open_or_create(update, total);
+  file.write(begin + offset, bytes);
+  const int64_t now = offset + count;
+  progress.write(8 * shard, std::as_bytes(std::span(&now, 1)));
+  fault_point("coordinator.receiving");
+  return now;
+}
+
+void Coordinator::State::write_round_line(const CombineReport* report, double seconds) const {
+  int64_t bytes = 0;
+  double loss = 0;
+  EvalSums sums;
+  for (const auto& [site, result] : machine.results()) {
+    bytes += result.bytes;
+    loss += result.train_loss;
+    sums.nll += result.eval_nll;
+    sums.targets += result.eval_targets;
+    sums.correct += result.eval_correct;
+  }
+  const auto sites = static_cast<double>(std::max<size_t>(machine.results().size(), 1));
+  Json line = {
+      {"round", machine.round()},
+      {"sites", machine.results().size()},
+      {"asked", machine.asked().size()},
+      {"seconds", seconds},
+      {"bytes_up", bytes},
+      {"bytes_down", 4 * model_of(machine.round()).elements * static_cast<int64_t>(sites)}};
+  if (sums.targets > 0) {
+    line["eval_loss"] = sums.nll / static_cast<double>(sums.targets);
+    line["eval_accuracy"] = static_cast<double>(sums.correct) / static_cast<double>(sums.targets);
+    line["eval_targets"] = sums.targets;
+  }
+  if (report != nullptr) {
+    line["train_loss"] = loss / sites;
+    line["update_norm"] = report->update_norm;
+    line["model"] = report->digest;
+    line["in_force"] = report->sites;
+    line["shares"] = report->shares;
+    if (report->error.has_value()) {
+      line["adapter_error"] = *report->error;
+    }
+  }
+  std::ofstream(folder("rounds.jsonl"), std::ios::app) << line.dump() << "\n";
+  core::log_info(fmt::format(
+      "round {:>4}  {} of {} sites  {:.1f} s  {} bytes up{}{}",
+      machine.round(),
+      machine.results().size(),
+      machine.asked().size(),
+      seconds,
+      bytes,
+      sums.targets > 0
+          ? fmt::format("  held-out loss {:.4f}", sums.nll / static_cast<double>(sums.targets))
+          : "",
+      report != nullptr && report->error.has_value()
+          ? fmt::format("  adapter error {:.2g}", *report->error)
+          : ""));
+}
+
+void Coordinator::State::clean(int64_t round) const {
+  storage::FileSystem& files = storage::posix_filesystem();
+  files.remove_all(spool(round));
+  for (const char* which : {"m", "v"}) {
+    files.remove_all(moment_file(which, round));
+  }
+  const bool needs_all = options.lora && options.config.adapters == "stack";
+  if (options.config.keep_models > 0 && !needs_all) {
+    files.remove_all(model_file(round + 1 - options.config.keep_models));
+  }
+}
+
+Json Coordinator::status() const {
+  const State& state = *state_;
+  const std::lock_guard lock(state.mutex);
+  static constexpr const char* kPhases[] = {"gathering", "open", "combining", "idle", "stopped"};
+  Json sites = Json::array();
+  for (const std::string& site : state.machine.joined()) {
+    sites.push_back({{"name", site},
+                     {"away", state.machine.is_away(site)},
+                     {"left", state.machine.has_left(site)},
+                     {"awaited", state.machine.awaits(site)}});
+  }
+  Json losses = Json::array();
+  for (const auto& [round, sums] : state.machine.evaluations()) {
+    losses.push_back({{"round", round},
+                      {"loss", sums.nll / static_cast<double>(sums.targets)},
+                      {"targets", sums.targets}});
+  }
+  return {{"run", state.options.run},
+          {"phase", kPhases[static_cast<int>(state.machine.phase())]},
+          {"round", state.machine.round()},
+          {"rounds", state.options.config.rounds},
+          {"sites", std::move(sites)},
+          {"losses", std::move(losses)},
+          {"stop_reason", state.machine.stop_reason()}};
+}
+
+}  // namespace kamerton::federation
