@@ -24,7 +24,7 @@ def run(arguments, folder, name, settings):
     command = ["mpirun", "-np", str(arguments.ranks), "--oversubscribe", "--bind-to", "none", "--allow-run-as-root"] if arguments.ranks > 1 else []
     fixed = [f"name={name}", f"model.path={pathlib.Path(arguments.model).resolve()}", "tuning.method=full", f"data.train=[{folder}/prompts.jsonl]",
              "data.batch_rows=8", "data.micro_batch_rows=4", "objective.rollout.samples=8", "objective.rollout.max_new_tokens=40",
-             f'objective.rewards=[{{kind: match, pattern: "{RULE}"}}]'.replace("\\", "\\\\"), f"train.steps={arguments.steps}", "optim.lr=1e-3", "optim.schedule=constant",
+             f'objective.rewards=[{{kind: match, pattern: "{RULE}"}}]'.replace("\\", "\\\\"), f"train.steps={arguments.steps}", "optim.lr=3e-4", "optim.schedule=constant",
              "optim.warmup_steps=0", "model.dtype=fp32"]
     words = [word for assignment in fixed + settings for word in ("--set", assignment)]
     start = time.monotonic()
@@ -43,9 +43,9 @@ def main():
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--steps", type=int, default=60)
     arguments = parser.parse_args()
-    print(f"Share of answers that match `{RULE}`: mean over the first and the last ten steps. {arguments.steps} steps of 8 prompts x 8 answers of at most "
+    print(f"Share of answers that match `{RULE}`: mean over the first three and the last ten steps. {arguments.steps} steps of 8 prompts x 8 answers of at most "
           f"40 tokens, {pathlib.Path(arguments.model).name}, all weights trained, {arguments.ranks} rank(s).\n")
-    print("| method | first 10 steps | last 10 steps | KL at the end | answers/s |\n|---|---|---|---|---|")
+    print("| method | first 3 steps | last 10 steps | KL at the end | answers/s |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         (folder / "prompts.jsonl").write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in PROMPTS))
@@ -54,7 +54,7 @@ def main():
             lines, seconds = run(arguments, folder, f"run{number}", settings)
             mean = lambda part, key: sum(line[key] for line in part) / len(part)
             kl = f"{mean(lines[-10:], 'kl'):.3f}" if any("kl_coef" in s for s in settings) else "-"
-            print(f"| {method} | {mean(lines[:10], 'reward'):.3f} | {mean(lines[-10:], 'reward'):.3f} | {kl} | {64 * arguments.steps / seconds:.0f} |", flush=True)
+            print(f"| {method} | {mean(lines[:3], 'reward'):.3f} | {mean(lines[-10:], 'reward'):.3f} | {kl} | {64 * arguments.steps / seconds:.0f} |", flush=True)
 
 
 main()

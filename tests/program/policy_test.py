@@ -58,7 +58,7 @@ class PolicyTest(support.ProgramTest):
         for (a, _), (b, _) in zip(self.losses(want), self.losses(got)):
             self.assertAlmostEqual(a, b, delta=delta * max(1, abs(a)), msg=got)
 
-    def check_invariance(self, *assignments, sizes=((2, 0), (2, 3), (4, 3))):
+    def check_invariance(self, *assignments, sizes=((2, 3), (4, 0))):
         """1, 2, 4 ranks and ZeRO 0 and 3: one trajectory; and a resumed run's bits are those of one that was not cut."""
         self.assert_success(self.go("whole", *assignments))
         for ranks, stage in sizes:
@@ -116,7 +116,7 @@ class Judged(PolicyTest):
 class Scores(PolicyTest):
     def test_reward_model_learns_and_judges(self):
         reward = ("objective.method=reward", "data.train=[pairs.jsonl]", "data.eval=[pairs.jsonl]")
-        self.check_invariance(*reward, sizes=((2, 0), (2, 3)))
+        self.check_invariance(*reward, sizes=((2, 3),))
         self.assert_success(self.go("longer", *reward, "train.steps=30", "objective.center_rewards=0.01"))
         self.assertGreater(self.metrics("longer")[-1]["accuracy"], 0.9)
         model = self.folder / "runs/longer/model"
@@ -168,7 +168,7 @@ class Generated(PolicyTest):
 
     def test_ranks_stages_and_resume_agree_for_ppo(self):
         self.check_invariance(*self.GRPO, "objective.method=ppo", "objective.rollout.samples=1", "objective.rollout.epochs=2",
-                              "objective.rollout.mini_batches=2", "objective.policy.kl_coef=0.05", sizes=((2, 0), (2, 3)))
+                              "objective.rollout.mini_batches=2", "objective.policy.kl_coef=0.05", sizes=((2, 3),))
         self.assertIn("value_loss", self.metrics("whole")[-1])
         self.assert_success(self.run_program("export", "--checkpoint", "runs/whole", "--to", "models/ppo"))
         self.assert_success(self.run_program("generate", "--model", "models/ppo", "--prompt", "Say", "--max-new-tokens", "3"))
@@ -177,7 +177,7 @@ class Generated(PolicyTest):
         for method, more in (("grpo", ()), ("grpo", ("objective.policy.advantages=rloo",)),
                              ("ppo", ("objective.rollout.epochs=2", "optim.lr=3e-3"))):
             name = f"{method}{len(more)}"
-            self.assert_success(self.go(name, *self.GRPO, f"objective.method={method}", "data.batch_rows=8", "train.steps=30", "optim.lr=3e-3", *more))
+            self.assert_success(self.go(name, *self.GRPO, f"objective.method={method}", "data.batch_rows=8", "train.steps=20", "optim.lr=3e-3", *more))
             rewards = [line["reward"] for line in self.metrics(name)]
             self.assertGreater(sum(rewards[-5:]) / 5, sum(rewards[:5]) / 5 + 0.15, f"{name} {rewards}")
 
@@ -226,7 +226,7 @@ class Distilled(PolicyTest):
         self.distill = ("objective.method=distill", "objective.distill.teacher=models/teacher")
 
     def test_ranks_stages_and_resume_agree(self):
-        self.check_invariance(*self.distill, "objective.distill.beta=0.5", sizes=((2, 0), (2, 3)))
+        self.check_invariance(*self.distill, "objective.distill.beta=0.5", sizes=((2, 3),))
         divergences = [line["divergence"] for line in self.metrics("whole")]
         self.assertGreater(divergences[0], divergences[-1])
 
