@@ -122,8 +122,11 @@ optim::MemoryPlan plan_run(const RunConfig& config, const Tuned& tuned, int shar
   activations.vocabulary = shape.vocab_size;
   const data::Answers kind = objective::answers_of(config.objective);
   const int64_t answers = kind == data::Answers::Pair || kind == data::Answers::Judged ? 2 : 1;
-  activations.tokens = answers * config.data.micro_batch_rows *
-                       data::resolved_sequence_length(config.data, shape.max_positions);
+  const int64_t generated =
+      objective::generates(config.objective) ? config.objective.rollout.max_new_tokens : 0;
+  activations.tokens =
+      answers * config.data.micro_batch_rows *
+      (data::resolved_sequence_length(config.data, shape.max_positions) + generated);
   activations.checkpointing = config.model.activation_checkpointing == "block";
   if (tuned.lora.has_value()) {
     for (const tuning::LoraPair& pair : tuned.lora->pairs()) {

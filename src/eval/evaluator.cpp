@@ -85,6 +85,7 @@ LossReport evaluate_loss(model::Decoder& model,
                          const data::EvalSet& set,
                          int64_t rows,
                          const comm::Group& world) {
+  model::require_tokens(model.config(), "eval.loss");
   const at::NoGradGuard no_grad;
   data::EvalStream stream(set, rows, world.rank(), world.size());
   tensor::TokenLossOptions options;

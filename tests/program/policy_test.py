@@ -102,7 +102,7 @@ class Judged(PolicyTest):
     def test_pairs_use_stored_numbers_and_weights(self):
         dpo = ("objective.method=dpo", "objective.weighting=true", "data.train=[pairs.jsonl]", "tuning.method=lora")
         self.assert_success(self.go("live", *dpo))
-        self.assert_success(self.go("stored", *dpo, "objective.precompute_reference=true"))
+        self.assert_success(self.go("stored", *dpo, "objective.precompute_reference=true", "optim.zero_stage=3", ranks=2))
         self.assert_same_trajectory("live", "stored")
 
     def test_refuses_what_does_not_fit(self):
@@ -127,6 +127,8 @@ class Scores(PolicyTest):
         self.assert_success(self.go("judged3", *grpo, "optim.zero_stage=3", ranks=2))
         self.assert_same_trajectory("judged", "judged3")
         self.assert_refused(self.run_program("generate", "--model", "runs/longer/model", "--prompt", "Say"), 64, "score")
+        (self.folder / "text.jsonl").write_text(lines([{"text": "Say tea."}]))
+        self.assert_refused(self.run_program("eval", "--model", "runs/longer/model", "--data", "text.jsonl"), 64, "score")
 
     def test_transformers_gives_equal_scores(self):
         if not PEER:
@@ -172,6 +174,12 @@ class Generated(PolicyTest):
         self.assertIn("value_loss", self.metrics("whole")[-1])
         self.assert_success(self.run_program("export", "--checkpoint", "runs/whole", "--to", "models/ppo"))
         self.assert_success(self.run_program("generate", "--model", "models/ppo", "--prompt", "Say", "--max-new-tokens", "3"))
+
+    def test_adapters_learn_from_their_answers(self):
+        lora = (*self.GRPO, "tuning.method=lora", "objective.policy.kl_coef=0.04", "train.steps=3")
+        self.assert_success(self.go("one", *lora))
+        self.assert_success(self.go("two", *lora, "optim.zero_stage=3", ranks=2))
+        self.assert_same_trajectory("one", "two")
 
     def test_reward_rises(self):
         for method, more in (("grpo", ()), ("grpo", ("objective.policy.advantages=rloo",)),

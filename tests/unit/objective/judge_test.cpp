@@ -15,6 +15,12 @@ Answer saying(const std::string& text, const std::string& reference = {}) {
   return answer;
 }
 
+RewardConfig of_kind(const std::string& kind) {
+  RewardConfig config;
+  config.kind = kind;
+  return config;
+}
+
 std::vector<double> rewards(const RewardConfig& config, const std::vector<Answer>& answers) {
   return make_rule(config)->rewards(answers);
 }
@@ -22,7 +28,7 @@ std::vector<double> rewards(const RewardConfig& config, const std::vector<Answer
 using Rewards = std::vector<double>;
 
 TEST(Rule, MatchFindsAnExpressionAnywhereInUnicodeText) {
-  RewardConfig config{.kind = "match"};
+  RewardConfig config = of_kind("match");
   config.pattern = R"(\bma\p{L}a\b)";
   EXPECT_EQ(rewards(config,
                     {saying("za ma\xc5\x82"
@@ -34,19 +40,19 @@ TEST(Rule, MatchFindsAnExpressionAnywhereInUnicodeText) {
 }
 
 TEST(Rule, MatchTakesAnExpressionThatMatchesNothingAtAll) {
-  RewardConfig config{.kind = "match"};
+  RewardConfig config = of_kind("match");
   config.pattern = "^$";
   EXPECT_EQ(rewards(config, {saying(""), saying("a")}), (Rewards{1, 0}));
 }
 
 TEST(Rule, EqualsComparesWithTheRecordsAnswer) {
-  RewardConfig config{.kind = "equals"};
+  RewardConfig config = of_kind("equals");
   EXPECT_EQ(rewards(config, {saying(" 42\n", "42"), saying("4 2", "42"), saying("", "42")}),
             (Rewards{1, 0, 0}));
 }
 
 TEST(Rule, JsonKeysNeedsAWholeObject) {
-  RewardConfig config{.kind = "json_keys"};
+  RewardConfig config = of_kind("json_keys");
   config.keys = {"a", "b"};
   EXPECT_EQ(rewards(config,
                     {saying(R"({"b": 1, "a": null, "c": 2})"),
@@ -64,7 +70,7 @@ TEST(Rule, JsonSchemaAcceptsWhatItDescribes) {
     "required": ["name", "price"],
     "properties": {"name": {"type": "string", "minLength": 2}, "price": {"type": "number", "minimum": 0}},
     "additionalProperties": false})");
-  RewardConfig config{.kind = "json_schema"};
+  RewardConfig config = of_kind("json_schema");
   config.schema = (folder / "schema.json").string();
   EXPECT_EQ(rewards(config,
                     {saying(R"({"name": "tea", "price": 2.5})"),
@@ -78,10 +84,10 @@ TEST(Rule, JsonSchemaAcceptsWhatItDescribes) {
 TEST(Rule, WhatIsNoPatternOrSchemaIsAConfigurationError) {
   const test::TemporaryFolder folder;
   test::write_text(folder / "schema.json", R"({"type": 3})");
-  RewardConfig pattern{.kind = "match"};
+  RewardConfig pattern = of_kind("match");
   pattern.pattern = "(";
   test::expect_error(core::ErrorKind::Config, {"pattern"}, [&] { make_rule(pattern); });
-  RewardConfig schema{.kind = "json_schema"};
+  RewardConfig schema = of_kind("json_schema");
   schema.schema = (folder / "schema.json").string();
   test::expect_error(core::ErrorKind::Config, {"schema.json"}, [&] { make_rule(schema); });
   schema.schema = (folder / "nowhere.json").string();
@@ -89,7 +95,7 @@ TEST(Rule, WhatIsNoPatternOrSchemaIsAConfigurationError) {
 }
 
 TEST(ProgramJudge, RewardsComeInAnyOrder) {
-  RewardConfig config{.kind = "program"};
+  RewardConfig config = of_kind("program");
   // Reverses the lines, and gives each the number that it was called by.
   config.command = {"sh",
                     "-c",
