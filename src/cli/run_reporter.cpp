@@ -193,6 +193,11 @@ void RunReporter::finish(const optim::MemoryPlan& plan,
   storage::write_file_atomic(
       storage::posix_filesystem(), config_.folder() / "summary.json", summary.dump(2) + "\n");
   const std::string folder = config_.folder().string();
+  if (objective::scores(config_.objective)) {
+    core::log_info(fmt::format(
+        "next: objective.rewards: [{{kind: model, model: {}/model}}] judges with it", folder));
+    return;
+  }
   core::log_info(
       has_adapter
           ? fmt::format(

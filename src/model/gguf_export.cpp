@@ -108,7 +108,7 @@ class Export {
   std::vector<tensor::ParameterPtr> parameters() const {
     std::vector<tensor::ParameterPtr> base;
     for (const tensor::ParameterPtr& parameter : decoder_.parameters()) {
-      if (!parameter->adapter) {
+      if (!parameter->adapter && parameter->name != kValueHead) {
         base.push_back(parameter);
       }
     }
