@@ -3,9 +3,11 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "kamerton/core/error.h"
 #include "kamerton/core/format.h"
+#include "kamerton/tuning/packed_base.h"
 
 namespace kamerton::cli {
 
@@ -26,30 +28,43 @@ void train_new_heads(const model::Decoder& decoder) {
 
 Tuned build_tuned(const RunConfig& config) {
   Tuned tuned;
-  tuned.decoder =
-      std::make_unique<model::Decoder>(model::read_config(config.model.path), config.model);
-  if (!config.model.score_head) {
-    model::require_tokens(tuned.decoder->config(), "cli.assemble");
-  }
-  if (config.tuning.method == "lora") {
-    tuning::LoraSpec spec = tuning::LoraSpec::from(config.tuning.lora);
-    if (config.tuning.adapter.has_value()) {
-      tuned.start = tuning::PeftAdapter::open(*config.tuning.adapter);
-      spec = tuned.start->spec();
-    }
-    tuned.lora = tuning::Lora::attach(*tuned.decoder, spec);
-    if (tuned.start.has_value()) {
-      tuned.start->check_complete(*tuned.lora);
-    }
+  const bool adapts = tuning::is_adapter(config.tuning.method);
+  model::DecoderConfig shape = model::read_config(config.model.path);
+  tuning::AdapterSpec spec;
+  if (adapts && config.tuning.adapter.has_value()) {
+    tuned.start = tuning::PeftAdapter::open(*config.tuning.adapter);
+    spec = tuned.start->spec();
+  } else if (adapts) {
+    spec = tuning::AdapterSpec::from(config.tuning);
   } else if (config.tuning.adapter.has_value()) {
     throw core::Error(core::ErrorKind::Config,
                       {.where = "cli.assemble",
-                       .what = "tuning.adapter is for method lora",
+                       .what = "tuning.adapter is for the methods that have one",
                        .got = "method " + config.tuning.method,
-                       .hint = "tuning.method: lora, or merge first with kamerton export --merge"});
+                       .hint = "tuning.method: lora, or merge first with kamerton adapter merge"});
+  }
+  tuned.decoder = std::make_unique<model::Decoder>(
+      adapts ? tuning::prepare_config(shape, spec) : shape, config.model);
+  if (!config.model.score_head) {
+    model::require_tokens(tuned.decoder->config(), "cli.assemble");
+  }
+  if (adapts) {
+    tuned.adapter = tuning::Adapter::attach(*tuned.decoder, spec);
+    tuned.adapter->dropout_keys().seed = static_cast<uint64_t>(config.train.seed);
+  }
+  if (tuned.start.has_value()) {
+    tuned.start->bind(*tuned.adapter);
   }
   train_new_heads(*tuned.decoder);
   tuning::freeze(*tuned.decoder, config.tuning.freeze);
+  tuning::choose_packed(*tuned.decoder, config.tuning.quantize);
+  if (config.tuning.quantize != "none" && tuning::packed_bytes(*tuned.decoder) == 0) {
+    throw core::Error(core::ErrorKind::Config,
+                      {.where = "cli.assemble",
+                       .what = "tuning.quantize packs frozen weights, and none is frozen",
+                       .got = "method " + config.tuning.method,
+                       .hint = "tuning.quantize: none, or a method that freezes the base"});
+  }
   if (count_parameters(*tuned.decoder).trainable == 0) {
     throw core::Error(core::ErrorKind::Config,
                       {.where = "cli.assemble",
@@ -59,24 +74,45 @@ Tuned build_tuned(const RunConfig& config) {
   return tuned;
 }
 
+tuning::ReadBase base_reader(const model::WeightSource& weights) {
+  return [&weights](const tensor::Parameter& parameter) {
+    at::Tensor whole = at::empty(parameter.shape, at::kFloat);
+    weights.read(parameter, 0, whole.view({-1}));
+    return whole;
+  };
+}
+
+void fill_packed(const RunConfig& config, const Tuned& tuned, const model::WeightSource& weights) {
+  const optim::ShardedParameters::Fill fill = filler(config, tuned, weights);
+  tuning::fill_packed(*tuned.decoder, [&](const tensor::Parameter& parameter) {
+    at::Tensor whole = at::empty(parameter.shape, at::kFloat);
+    fill(parameter, 0, whole.view({-1}));
+    return whole;
+  });
+}
+
 optim::ShardedParameters::Fill filler(const RunConfig& config,
                                       const Tuned& tuned,
                                       const model::WeightSource& weights) {
   const auto seed = static_cast<uint64_t>(config.train.seed);
-  return
-      [&tuned, &weights, seed](const tensor::Parameter& parameter, int64_t offset, at::Tensor out) {
-        if (!parameter.adapter) {
-          weights.read(parameter, offset, out);
-        } else if (tuned.start.has_value()) {
-          tuned.start->read(parameter, offset, out);
-        } else {
-          tuning::Lora::initialise(parameter, seed, offset, out);
-        }
-      };
+  return [&tuned, &weights, seed](
+             const tensor::Parameter& parameter, int64_t offset, at::Tensor out) {
+    if (tuned.start.has_value() && tuned.start->holds(parameter)) {
+      tuned.start->read(parameter, offset, out);
+    } else if (parameter.adapter) {
+      tuned.adapter->initialise(parameter, seed, offset, out, base_reader(weights));
+    } else if (tuned.adapter.has_value() && tuned.adapter->changes_base(parameter)) {
+      const at::Tensor whole = tuned.adapter->starting_base(parameter, seed, base_reader(weights));
+      out.copy_(whole.view({-1}).narrow(0, offset, out.numel()));
+    } else {
+      weights.read(parameter, offset, out);
+    }
+  };
 }
 
-bool has_own_reference(const RunConfig& config) {
-  const bool switches_off = config.tuning.method == "lora" && !config.tuning.adapter.has_value();
+bool has_own_reference(const RunConfig& config, const Tuned& tuned) {
+  const bool switches_off = tuned.adapter.has_value() && tuned.adapter->can_switch_off() &&
+                            !config.tuning.adapter.has_value();
   return objective::needs_reference(config.objective) &&
          (config.objective.reference.has_value() || !switches_off);
 }
@@ -128,17 +164,15 @@ optim::MemoryPlan plan_run(const RunConfig& config, const Tuned& tuned, int shar
       answers * config.data.micro_batch_rows *
       (data::resolved_sequence_length(config.data, shape.max_positions) + generated);
   activations.checkpointing = config.model.activation_checkpointing == "block";
-  if (tuned.lora.has_value()) {
-    for (const tuning::LoraPair& pair : tuned.lora->pairs()) {
-      activations.adapter_rank += pair.a->shape[0];
-    }
-    activations.adapter_rank /= std::max<int64_t>(shape.layers, 1);
+  if (tuned.adapter.has_value()) {
+    activations.adapter_rank = tuned.adapter->activation_width();
   }
   if (config.model.head_chunk_rows > 0) {
     activations.head_chunk_rows = config.model.head_chunk_rows;
   }
   optim::MemoryPlan plan = optim::plan_memory(request);
-  if (has_own_reference(config)) {
+  plan.parameters += tuning::packed_bytes(*tuned.decoder);
+  if (has_own_reference(config, tuned)) {
     plan.parameters += reference_bytes(config, tuned, shard_size);
   }
   return plan;
@@ -150,18 +184,34 @@ ParameterCounts count_parameters(const model::Decoder& decoder) {
     counts.trainable += unit.numel(true);
     counts.all += unit.numel(true) + unit.numel(false);
   }
+  for (const model::Linear* linear : decoder.linears()) {
+    counts.all += linear->packed == nullptr ? 0 : linear->weight->numel();
+  }
   return counts;
 }
 
+namespace {
+
+/// "lora r 16", "ia3", "full".
+std::string method_text(const Tuned& tuned) {
+  if (!tuned.adapter.has_value()) {
+    return "full";
+  }
+  const tuning::AdapterSpec& spec = tuned.adapter->spec();
+  const core::Json* r = core::json_find(*spec.settings, "r");
+  return r == nullptr ? spec.method : fmt::format("{} r {}", spec.method, r->dump());
+}
+
+}  // namespace
+
 std::string describe(const Tuned& tuned) {
   const ParameterCounts counts = count_parameters(*tuned.decoder);
-  return fmt::format(
-             "{}, {} parameters, {} trained ({}), {}",
-             tuned.decoder->config().architecture,
-             core::format_count(static_cast<double>(counts.all)),
-             core::format_count(static_cast<double>(counts.trainable)),
-             tuned.lora.has_value() ? fmt::format("LoRA r {}", tuned.lora->spec().r) : "full",
-             tuned.decoder->dtype() == at::kBFloat16 ? "bf16 with fp32 masters" : "fp32") +
+  return fmt::format("{}, {} parameters, {} trained ({}), {}",
+                     tuned.decoder->config().architecture,
+                     core::format_count(static_cast<double>(counts.all)),
+                     core::format_count(static_cast<double>(counts.trainable)),
+                     method_text(tuned),
+                     tuned.decoder->dtype() == at::kBFloat16 ? "bf16 with fp32 masters" : "fp32") +
          (tuned.decoder->device().is_cpu() ? "" : ", on " + tuned.decoder->device().str());
 }
 
@@ -169,31 +219,34 @@ std::unique_ptr<model::Decoder> load_for_inference(const std::string& model_dir,
                                                    const std::string& adapter_dir,
                                                    const std::string& dtype,
                                                    const std::string& device,
-                                                   const std::string& pickle) {
+                                                   const std::string& pickle,
+                                                   bool must_merge) {
   model::ModelOptions options;
   options.weights = pickle;
   options.allow_pickle = !pickle.empty();
   options.path = model_dir;
   options.dtype = dtype;
   options.device = device;
-  auto decoder = std::make_unique<model::Decoder>(model::read_config(model_dir), options);
-  std::optional<tuning::Lora> lora;
-  std::optional<tuning::PeftAdapter> adapter;
+  std::optional<tuning::PeftAdapter> start;
+  model::DecoderConfig shape = model::read_config(model_dir);
   if (!adapter_dir.empty()) {
-    adapter = tuning::PeftAdapter::open(adapter_dir);
-    lora = tuning::Lora::attach(*decoder, adapter->spec());
-    adapter->check_complete(*lora);
+    start = tuning::PeftAdapter::open(adapter_dir);
+    shape = tuning::prepare_config(std::move(shape), start->spec());
   }
+  auto decoder = std::make_unique<model::Decoder>(std::move(shape), options);
+  if (!start.has_value()) {
+    decoder->load_whole();
+    return decoder;
+  }
+  tuning::Adapter adapter = tuning::Adapter::attach(*decoder, start->spec());
+  start->bind(adapter);
   decoder->load_whole();
-  if (lora.has_value()) {
-    const at::NoGradGuard no_grad;
-    for (const tuning::LoraPair& pair : lora->pairs()) {
-      for (const tensor::ParameterPtr& parameter : {pair.a, pair.b}) {
-        at::Tensor flat = parameter->value.detach().view({-1});
-        adapter->read(*parameter, 0, flat);
-      }
-    }
-    lora->merge();
+  const at::NoGradGuard no_grad;
+  for (const tuning::AdapterEntry& entry : adapter.entries()) {
+    start->read(*entry.parameter, 0, entry.parameter->value.detach().view({-1}));
+  }
+  if (must_merge || adapter.can_merge()) {
+    adapter.merge();
   }
   return decoder;
 }

@@ -13,7 +13,7 @@
 #include "kamerton/optim/memory_plan.h"
 #include "kamerton/optim/sharded_parameters.h"
 #include "kamerton/text/bundle.h"
-#include "kamerton/tuning/lora.h"
+#include "kamerton/tuning/adapter.h"
 #include "kamerton/tuning/peft_format.h"
 
 #include "run_config.h"
@@ -23,19 +23,25 @@ namespace kamerton::cli {
 /// A decoder ready to be placed: architecture, adapter and freezing applied, no memory given yet.
 struct Tuned {
   std::unique_ptr<model::Decoder> decoder;
-  std::optional<tuning::Lora> lora;
+  std::optional<tuning::Adapter> adapter;
   std::optional<tuning::PeftAdapter> start;  ///< the adapter that the run goes on from
 };
 Tuned build_tuned(const RunConfig& config);
+
+/// A parameter of the base, whole, fp32, from the files.
+tuning::ReadBase base_reader(const model::WeightSource& weights);
 
 /// Fills parameters from the base model, the adapter's file or the adapter's initial values.
 optim::ShardedParameters::Fill filler(const RunConfig& config,
                                       const Tuned& tuned,
                                       const model::WeightSource& weights);
 
+/// Fills the weights that are packed (tuning.quantize), as the filler would.
+void fill_packed(const RunConfig& config, const Tuned& tuned, const model::WeightSource& weights);
+
 /// Whether the objective compares with a reference model that has memory of its own (an adapter
 /// that starts from nothing is switched off instead).
-bool has_own_reference(const RunConfig& config);
+bool has_own_reference(const RunConfig& config, const Tuned& tuned);
 
 /// The predicted memory of a rank.
 optim::MemoryPlan plan_run(const RunConfig& config, const Tuned& tuned, int shard_size);
@@ -47,15 +53,18 @@ struct ParameterCounts {
 };
 ParameterCounts count_parameters(const model::Decoder& decoder);
 
-/// "LlamaForCausalLM, 135 M parameters, 4.9 M trained (LoRA r 16), fp32": for the header.
+/// "LlamaForCausalLM, 135 M parameters, 4.9 M trained (lora r 16), fp32": for the header.
 std::string describe(const Tuned& tuned);
 
 /// A decoder with whole weights for generate, chat and eval: the base model, with an adapter merged
-/// in when given. `pickle`: a .bin or .pt file that holds the weights instead of the folder's.
+/// in when given (or put on it, where its kind cannot be merged). `pickle`: a .bin or .pt file that
+/// holds the weights instead of the folder's.
+/// must_merge: ErrorKind::Config for an adapter that cannot be merged.
 std::unique_ptr<model::Decoder> load_for_inference(const std::string& model_dir,
                                                    const std::string& adapter_dir,
                                                    const std::string& dtype,
                                                    const std::string& device,
-                                                   const std::string& pickle = "");
+                                                   const std::string& pickle = "",
+                                                   bool must_merge = false);
 
 }  // namespace kamerton::cli

@@ -12,11 +12,15 @@ FrozenModel::FrozenModel(const RunConfig& config,
   options.activation_checkpointing = "none";
   options.random_init = options.random_init && path == config.model.path;
   options.score_head = options.value_head = false;
-  tuned_.decoder = std::make_unique<model::Decoder>(model::read_config(path), options);
+  model::DecoderConfig shape = model::read_config(path);
   if (with_adapter && config.tuning.adapter.has_value()) {
     tuned_.start = tuning::PeftAdapter::open(*config.tuning.adapter);
-    tuned_.lora = tuning::Lora::attach(*tuned_.decoder, tuned_.start->spec());
-    tuned_.start->check_complete(*tuned_.lora);
+    shape = tuning::prepare_config(std::move(shape), tuned_.start->spec());
+  }
+  tuned_.decoder = std::make_unique<model::Decoder>(std::move(shape), options);
+  if (tuned_.start.has_value()) {
+    tuned_.adapter = tuning::Adapter::attach(*tuned_.decoder, tuned_.start->spec());
+    tuned_.start->bind(*tuned_.adapter);
   }
   for (const tensor::ParameterPtr& parameter : tuned_.decoder->parameters()) {
     parameter->trainable = false;

@@ -13,6 +13,7 @@
 
 #include "assemble.h"
 #include "command.h"
+#include "generate_requests.h"
 
 namespace kamerton::cli {
 namespace {
@@ -115,6 +116,16 @@ std::string speak(model::Decoder& decoder,
 int run_generate(const po::variables_map& arguments, comm::Session*) {
   static const Command self = generate_command();
   const std::string model_dir = required(arguments, "model", self);
+  if (arguments.count("requests") != 0) {
+    const text::TokenizerBundle words = text::load_bundle(model_dir);
+    generate_requests(arguments,
+                      model_dir,
+                      arguments["requests"].as<std::string>(),
+                      words,
+                      sample_options(arguments, words),
+                      arguments.count("chat") != 0);
+    return 0;
+  }
   std::string prompt = required(arguments, "prompt", self);
   if (prompt == "-") {
     prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
@@ -193,14 +204,23 @@ Command generate_command() {
               "  kamerton generate --model models/SmolLM2-135M-Instruct --prompt \"Once upon a "
               "time\" --temperature 0.8 --seed 7\n"
               "  kamerton generate --model models/SmolLM2-135M-Instruct --adapter "
-              "runs/quickstart/adapter --chat --prompt - < ticket.txt",
+              "runs/quickstart/adapter --chat --prompt - < ticket.txt\n"
+              "  kamerton generate --model models/SmolLM2-135M-Instruct --mix "
+              "law=adapters/law --mix style=adapters/style --requests requests.jsonl",
           .needs_ranks = false,
           .add_options =
               [](po::options_description& options, po::positional_options_description&) {
                 add_model_options(options);
                 options.add_options()(
                     "prompt,p", po::value<std::string>(), "what to continue; - reads stdin")(
-                    "chat", "render the prompt as a user's message");
+                    "chat", "render the prompt as a user's message")(
+                    "requests",
+                    po::value<std::string>(),
+                    "instead of a prompt: a file with {\"prompt\": ..., \"adapter\": NAME} a line; "
+                    "answers are JSON lines")(
+                    "mix",
+                    po::value<std::vector<std::string>>(),
+                    "NAME=DIR: an adapter that requests may name; may be repeated");
               },
           .run = run_generate};
 }

@@ -75,7 +75,8 @@ int run_import(const po::variables_map& arguments, comm::Session*) {
                                             value_or<std::string>(arguments, "adapter", ""),
                                             "fp32",
                                             "cpu",
-                                            folder ? "" : from.string());
+                                            folder ? "" : from.string(),
+                                            true);
     model::save_model(to.string(), *decoder, {.dtype = dtype, .copy_from = base});
   } else {
     throw Error(ErrorKind::Config,

@@ -88,13 +88,18 @@ void inspect_adapter(const fs::path& folder, bool tensors) {
   for (const storage::TensorEntry& entry : adapter.file().entries()) {
     elements += entry.num_elements;
   }
-  row("adapter", "LoRA (PEFT form)");
+  const tuning::AdapterSpec& spec = adapter.spec();
+  row("adapter", spec.method + " (PEFT form)");
   row("base model", adapter.base_model().empty() ? "not named" : adapter.base_model());
-  row("r", adapter.spec().r);
-  row("alpha",
-      fmt::format(
-          "{}{}", adapter.spec().alpha, adapter.spec().use_rslora ? ", rank-stabilised" : ""));
-  row("targets", fmt::format("{}", fmt::join(adapter.spec().targets, ", ")));
+  for (const auto& [name, value] : spec.settings->items()) {
+    if (!value.is_null() && !(value.is_structured() && value.empty())) {
+      row(name.c_str(), value.is_string() ? value.get<std::string>() : value.dump());
+    }
+  }
+  row("targets", fmt::format("{}", fmt::join(spec.targets, ", ")));
+  if (!spec.modules_to_save.empty()) {
+    row("modules to save", fmt::format("{}", fmt::join(spec.modules_to_save, ", ")));
+  }
   row("parameters", fmt::format("{} in {} tensors", elements, adapter.file().entries().size()));
   if (tensors) {
     show_tensors(adapter.file().entries());

@@ -155,8 +155,9 @@ void RunObjective::store_reference(const RunConfig& config, const ObjectiveInput
 }
 
 void RunObjective::load_reference(const RunConfig& config, const ObjectiveInputs& inputs) {
-  if (!has_own_reference(config)) {
-    reference_ = std::make_unique<objective::AdapterOff>(*inputs.tuned.decoder, *inputs.tuned.lora);
+  if (!has_own_reference(config, inputs.tuned)) {
+    reference_ =
+        std::make_unique<objective::AdapterOff>(*inputs.tuned.decoder, *inputs.tuned.adapter);
     text_ += " beside the base model (adapter off)";
     return;
   }

@@ -66,14 +66,19 @@ Tuned load_tuned(const Place& place, const RunConfig& saved) {
   RunConfig config = saved;
   config.model.dtype = "fp32";
   config.model.activation_checkpointing = "none";
+  config.tuning.quantize = "none";
   Tuned tuned = build_tuned(config);
-  tuned.decoder->load_whole();
+  tensor::place_whole(tuned.decoder->units(), tuned.decoder->dtype(), tuned.decoder->device());
   const at::NoGradGuard no_grad;
+  const auto weights = model::open_weights(config.model, *tuned.decoder);
+  const optim::ShardedParameters::Fill fill = filler(config, tuned, *weights);
   std::vector<checkpoint::Slice> slices;
   std::vector<std::pair<at::Tensor, at::Tensor>> copies;  // on a device: host memory, value
   for (const tensor::ParameterPtr& parameter : tuned.decoder->parameters()) {
-    if (parameter->trainable) {
-      at::Tensor memory = parameter->value.detach();
+    at::Tensor memory = parameter->value.detach();
+    if (!parameter->trainable) {
+      fill(*parameter, 0, memory.view({-1}));
+    } else {
       if (!memory.is_cpu()) {
         copies.emplace_back(at::empty(parameter->shape, at::kFloat), memory);
         memory = copies.back().first;
@@ -119,8 +124,8 @@ InferenceModel load_model(const po::variables_map& arguments, const Command& com
                                   value_or<std::string>(arguments, "model", ""));
   config.model.device = arguments["device"].as<std::string>();
   Tuned tuned = load_tuned(place, config);
-  if (tuned.lora.has_value()) {
-    tuned.lora->merge();
+  if (tuned.adapter.has_value() && tuned.adapter->can_merge()) {
+    tuned.adapter->merge();
   }
   return {std::move(tuned.decoder), config.model.path};
 }
@@ -140,12 +145,18 @@ void export_checkpoint(const fs::path& checkpoint,
       saved_config(open_store(place.checkpoints).read_extra(place.step), options.base);
   config.model.device = "cpu";  // nothing is computed
   Tuned tuned = load_tuned(place, config);
-  if (tuned.lora.has_value() && !options.merge) {
-    tuning::write_peft(to, *tuned.lora, config.model.path, whole_value, true);
+  if (tuned.adapter.has_value() && !options.merge) {
+    const auto base = model::open_weights(config.model, *tuned.decoder);
+    tuning::write_peft(to,
+                       *tuned.adapter,
+                       config.model.path,
+                       whole_value,
+                       true,
+                       {static_cast<uint64_t>(config.train.seed), base_reader(*base)});
     return;
   }
-  if (tuned.lora.has_value()) {
-    tuned.lora->merge();
+  if (tuned.adapter.has_value()) {
+    tuned.adapter->merge();
   }
   model::save_model(
       to.string(), *tuned.decoder, {.dtype = options.dtype, .copy_from = config.model.path});

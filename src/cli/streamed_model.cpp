@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "streamed_model.h"
 
-#include <unordered_map>
-
 #include <ATen/ATen.h>
 
 #include "kamerton/checkpoint/store.h"
@@ -24,12 +22,17 @@ at::Tensor whole_of(const model::WeightSource& source, const tensor::Parameter& 
 struct CheckpointSource {
   checkpoint::Store store;
   int64_t step;
+  RunConfig config;
   Tuned tuned;
   std::unique_ptr<model::WeightSource> base;
-  std::unordered_map<std::string, tuning::LoraPair> pairs = {};  ///< by the weight's name
 
-  at::Tensor saved(const tensor::Parameter& parameter) const {
+  /// As it is in the checkpoint, or as the run started with it.
+  at::Tensor value(const tensor::Parameter& parameter) const {
     at::Tensor values = at::empty(parameter.shape, at::kFloat);
+    if (!parameter.trainable) {
+      filler(config, tuned, *base)(parameter, 0, values.view({-1}));
+      return values;
+    }
     store.read(step,
                {{.name = "model." + parameter.name,
                  .dtype = storage::DType::F32,
@@ -41,21 +44,11 @@ struct CheckpointSource {
   }
 
   at::Tensor fetch(const tensor::Parameter& parameter) const {
-    const at::Tensor values = parameter.trainable ? saved(parameter) : whole_of(*base, parameter);
-    const auto pair = pairs.find(parameter.name);
-    if (pair == pairs.end()) {
-      return values;
-    }
-    const at::Tensor update =
-        at::mm(saved(*pair->second.b), saved(*pair->second.a)).mul_(pair->second.scale);
-    if (!at::isfinite(update).all().item<bool>()) {
-      throw core::Error(core::ErrorKind::Numeric,
-                        {.where = "cli.export",
-                         .what = "the adapter's update is not finite",
-                         .got = parameter.name,
-                         .hint = "an earlier checkpoint"});
-    }
-    return values.add_(update);
+    const at::Tensor whole = value(parameter);
+    return !tuned.adapter.has_value()
+               ? whole
+               : tuned.adapter->merged(
+                     parameter, whole, [this](const tensor::Parameter& own) { return value(own); });
   }
 };
 
@@ -80,15 +73,18 @@ StreamedModel stream_checkpoint(const std::filesystem::path& checkpoint, const s
   saved.config.model.dtype = "fp32";
   saved.config.model.device = "cpu";
   saved.config.model.activation_checkpointing = "none";
+  saved.config.tuning.quantize = "none";
   Tuned tuned = build_tuned(saved.config);
   auto weights = model::open_weights(saved.config.model, *tuned.decoder);
-  auto source = std::make_shared<CheckpointSource>(
-      CheckpointSource{std::move(saved.store), saved.step, std::move(tuned), std::move(weights)});
-  if (source->tuned.lora.has_value()) {
-    for (const tuning::LoraPair& pair : source->tuned.lora->pairs()) {
-      source->pairs.emplace(pair.linear->weight->name, pair);
-    }
+  if (tuned.adapter.has_value() && !tuned.adapter->can_merge()) {
+    throw core::Error(core::ErrorKind::Config,
+                      {.where = "cli.export",
+                       .what = "an adapter of this kind cannot become a part of the weights",
+                       .got = tuned.adapter->spec().method,
+                       .hint = "export without --merge"});
   }
+  auto source = std::make_shared<CheckpointSource>(CheckpointSource{
+      std::move(saved.store), saved.step, saved.config, std::move(tuned), std::move(weights)});
   // The decoder lives as long as its source.
   return {std::shared_ptr<model::Decoder>(source, source->tuned.decoder.get()),
           saved.config.model.path,

@@ -125,14 +125,17 @@ void write_result(const RunConfig& config,
     });
     return;
   }
-  if (tuned.lora.has_value()) {
-    tuning::write_peft(
-        config.folder() / "adapter",
-        *tuned.lora,
-        config.model.path,
-        [&parameters](const tensor::Parameter& parameter) { return parameters.fetch(parameter); },
-        world.rank() == 0);
+  if (!tuned.adapter.has_value()) {
+    return;
   }
+  const auto base = model::open_weights(config.model, *tuned.decoder);
+  tuning::write_peft(
+      config.folder() / "adapter",
+      *tuned.adapter,
+      config.model.path,
+      [&parameters](const tensor::Parameter& parameter) { return parameters.fetch(parameter); },
+      world.rank() == 0,
+      {static_cast<uint64_t>(config.train.seed), base_reader(*base)});
 }
 
 constexpr const char* kKeysTitle =
@@ -195,6 +198,7 @@ std::unique_ptr<optim::ShardedParameters> place(Run& run) {
   decoder.set_hooks(parameters.get());
   const auto weights = model::open_weights(run.config.model, decoder);
   parameters->load(filler(run.config, run.tuned, *weights));
+  fill_packed(run.config, run.tuned, *weights);
   return parameters;
 }
 
@@ -246,7 +250,7 @@ int go(Run& run,
       .objective = objective.get(),
       .parameters = parameters,
       .batches = run.batches,
-      .dropout = run.tuned.lora.has_value() ? &run.tuned.lora->dropout_keys() : nullptr,
+      .dropout = run.tuned.adapter.has_value() ? &run.tuned.adapter->dropout_keys() : nullptr,
       .snapshots = &snapshots,
       .begin_step = {},
       .evaluate = {},
@@ -263,7 +267,7 @@ int go(Run& run,
     return core::exit_code(ErrorKind::Preempted);
   }
   write_result(config, run.tuned, parameters, run.world);
-  reporter.finish(plan, parameters.bytes(), run.tuned.lora.has_value());
+  reporter.finish(plan, parameters.bytes(), run.tuned.adapter.has_value());
   return 0;
 }
 

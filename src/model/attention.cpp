@@ -7,6 +7,7 @@
 
 #include "attention_cache.h"
 #include "declare.h"
+#include "lead_rows.h"
 
 namespace kamerton::model {
 namespace {
@@ -87,18 +88,34 @@ at::Tensor Attention::normalised(const Norm& norm, const at::Tensor& x_NE) const
                                   : norm(x_NE);
 }
 
-at::Tensor Attention::forward(const at::Tensor& normed_ND, const BlockContext& context) const {
+at::Tensor Attention::attended(const Projected& x, const BlockContext& context) const {
+  static const tensor::Rotary kNone;
+  const tensor::Rotary& rotary = !rotary_ ? kNone : local_ ? context.local_rotary : context.rotary;
+  if (context.cache != nullptr) {
+    return context.cache->attend(index_, x.q, x.k, x.v, rotary, shape_, context.offsets);
+  }
+  return tensor::attend(x.q, x.k, x.v, rotary, shape_, context.offsets);
+}
+
+at::Tensor Attention::forward(const at::Tensor& normed_ND,
+                              const BlockContext& context,
+                              BlockExtension* extension) const {
   Projected x = project(normed_ND);
   if (qk_norm_ != QkNorm::None) {
     x.q = normalised(q_norm_, x.q);
     x.k = normalised(k_norm_, x.k);
   }
-  static const tensor::Rotary kNone;
-  const tensor::Rotary& rotary = !rotary_ ? kNone : local_ ? context.local_rotary : context.rotary;
-  if (context.cache != nullptr) {
-    return output_(context.cache->attend(index_, x.q, x.k, x.v, rotary, shape_, context.offsets));
+  if (context.prefix == nullptr || extension == nullptr) {
+    return output_(attended(x, context));
   }
-  return output_(tensor::attend(x.q, x.k, x.v, rotary, shape_, context.offsets));
+  // The prefix's rows get queries too, whose results nobody reads: the kernels need no second kind
+  // of row.
+  const at::Tensor keys = extension->prefix_keys();
+  const at::Tensor queries = at::zeros({keys.size(0), x.q.size(1)}, x.q.options());
+  x = {context.prefix->insert(x.q, queries),
+       context.prefix->insert(x.k, keys),
+       context.prefix->insert(x.v, extension->prefix_values())};
+  return output_(context.prefix->own(attended(x, context)));
 }
 
 }  // namespace kamerton::model

@@ -21,10 +21,13 @@ class Attention {
             const std::string& at,
             tensor::ParamUnit& unit);
 
-  /// normed [N, D] -> [N, D], without the residual.
-  at::Tensor forward(const at::Tensor& normed_ND, const BlockContext& context) const;
+  /// normed [N, D] -> [N, D], without the residual. `extension` may be null.
+  at::Tensor forward(const at::Tensor& normed_ND,
+                     const BlockContext& context,
+                     BlockExtension* extension = nullptr) const;
   /// In order of use.
   std::vector<Linear*> linears();
+  std::vector<const Norm*> norms() const { return {&q_norm_, &k_norm_}; }
 
  private:
   struct Projected {
@@ -33,6 +36,7 @@ class Attention {
   /// Memory of their own, or views that nobody else reads.
   Projected project(const at::Tensor& normed_ND) const;
   at::Tensor normalised(const Norm& norm, const at::Tensor& x_NE) const;
+  at::Tensor attended(const Projected& x, const BlockContext& context) const;
 
   int64_t index_;
   QkvLayout layout_;

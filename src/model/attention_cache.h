@@ -24,6 +24,8 @@ class AttentionCache {
   int64_t add_sequence();
   void remove_sequence(int64_t slot);
   int64_t length(int64_t slot) const { return slots_[static_cast<size_t>(slot)].length; }
+  /// Whether document d of the forward under way is a new sequence.
+  bool begins(size_t d) const { return length(active_[d]) == 0; }
 
   /// The next forward holds these slots' new tokens, document by document. advance() ends it.
   void begin(std::vector<int64_t> slots);

@@ -47,21 +47,39 @@ std::vector<Linear*> Block::linears() {
   return all;
 }
 
-at::Tensor Block::attended(const at::Tensor& x_ND, const BlockContext& context) const {
-  const at::Tensor mixed =
-      attention_.forward(attention_norm_ ? attention_norm_(x_ND) : x_ND, context);
-  return contribution(mixed, attention_out_norm_, residual_scale_);
+std::vector<const Norm*> Block::norms() const {
+  std::vector<const Norm*> all = {&attention_norm_};
+  for (const Norm* norm : attention_.norms()) {
+    all.push_back(norm);
+  }
+  all.insert(all.end(), {&attention_out_norm_, &feed_forward_norm_, &feed_forward_out_norm_});
+  std::erase_if(all, [](const Norm* norm) { return !*norm; });
+  return all;
 }
 
-at::Tensor Block::fed_forward(const at::Tensor& normed_ND, const BlockContext& context) const {
-  return contribution(
+at::Tensor Block::attended(const at::Tensor& x_ND,
+                           const BlockContext& context,
+                           BlockExtension* extension) const {
+  const at::Tensor mixed =
+      attention_.forward(attention_norm_ ? attention_norm_(x_ND) : x_ND, context, extension);
+  const at::Tensor added = contribution(mixed, attention_out_norm_, residual_scale_);
+  return extension == nullptr ? added : extension->after_attention(x_ND, added);
+}
+
+at::Tensor Block::fed_forward(const at::Tensor& h_ND,
+                              const at::Tensor& normed_ND,
+                              const BlockContext& context,
+                              BlockExtension* extension) const {
+  const at::Tensor added = contribution(
       feed_forward_->forward(normed_ND, context), feed_forward_out_norm_, residual_scale_);
+  return extension == nullptr ? added : extension->after_feed_forward(h_ND, added);
 }
 
 at::Tensor Block::forward(const at::Tensor& x_ND,
                           const BlockContext& context,
-                          const Norm& final_norm) const {
-  const at::Tensor mixed = attended(x_ND, context);
+                          const Norm& final_norm,
+                          BlockExtension* extension) const {
+  const at::Tensor mixed = attended(x_ND, context, extension);
   at::Tensor sum;
   at::Tensor normed;
   if (parallel_) {
@@ -72,7 +90,7 @@ at::Tensor Block::forward(const at::Tensor& x_ND,
   } else {
     sum = normed = x_ND + mixed;
   }
-  const at::Tensor out = fed_forward(normed, context);
+  const at::Tensor out = fed_forward(sum, normed, context, extension);
   return final_norm ? std::get<1>(final_norm.after_sum(sum, out)) : sum + out;
 }
 

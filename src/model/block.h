@@ -22,14 +22,21 @@ class Block {
   /// x [N, D] -> [N, D]; after `final_norm` when there is one (the last block).
   at::Tensor forward(const at::Tensor& x_ND,
                      const BlockContext& context,
-                     const Norm& final_norm) const;
+                     const Norm& final_norm,
+                     BlockExtension* extension = nullptr) const;
 
   /// In order of use.
   std::vector<Linear*> linears();
+  std::vector<const Norm*> norms() const;
 
  private:
-  at::Tensor attended(const at::Tensor& x_ND, const BlockContext& context) const;
-  at::Tensor fed_forward(const at::Tensor& normed_ND, const BlockContext& context) const;
+  at::Tensor attended(const at::Tensor& x_ND,
+                      const BlockContext& context,
+                      BlockExtension* extension) const;
+  at::Tensor fed_forward(const at::Tensor& h_ND,
+                         const at::Tensor& normed_ND,
+                         const BlockContext& context,
+                         BlockExtension* extension) const;
 
   bool parallel_;
   double residual_scale_;

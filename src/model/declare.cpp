@@ -35,14 +35,20 @@ Linear declare_linear(tensor::ParamUnit& unit,
   return linear;
 }
 
+at::Tensor Linear::product(const at::Tensor& x_NI, bool with_bias) const {
+  if (packed == nullptr) {
+    return tensor::linear(x_NI, weight, with_bias ? bias : nullptr, transposed);
+  }
+  const at::Tensor out = packed->product(x_NI);
+  return with_bias && bias != nullptr ? out + bias->value : out;
+}
+
 at::Tensor Linear::operator()(const at::Tensor& x_NI) const {
-  at::Tensor out = tensor::linear(x_NI, weight, bias, transposed);
-  return extension == nullptr ? out : extension->apply(*this, x_NI, out);
+  return extension == nullptr ? product(x_NI) : extension->apply(*this, x_NI, {});
 }
 
 at::Tensor Linear::on_rows(const at::Tensor& x_RI, const at::Tensor& token_R) const {
-  at::Tensor out = tensor::linear(x_RI, weight, bias, transposed);
-  return extension == nullptr ? out : extension->apply_to_rows(*this, x_RI, out, token_R);
+  return extension == nullptr ? product(x_RI) : extension->apply(*this, x_RI, token_R);
 }
 
 }  // namespace kamerton::model

@@ -1,22 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kamerton/model/decoder.h"
 
-#include <deque>
-#include <unordered_map>
-
 #include <ATen/ATen.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <fmt/format.h>
 
 #include "kamerton/core/error.h"
-#include "kamerton/model/weights.h"
-#include "kamerton/tensor/experts.h"
 #include "kamerton/tensor/linear.h"
 
 #include "attention_cache.h"
-#include "block.h"
-#include "declare.h"
-#include "norm.h"
+#include "decoder_impl.h"
 #include "rope.h"
 
 namespace kamerton::model {
@@ -30,7 +23,8 @@ bool processor_multiplies_bf16() {
 #endif
 }
 
-/// ATen has CUDA only when the program has loaded the plug-in; the thread's current device is ours.
+}  // namespace
+
 at::Device resolve_device(const std::string& wish) {
   const bool present = wish != "cpu" && at::hasCUDA();
   if (wish == "cuda" && !present) {
@@ -56,112 +50,6 @@ at::ScalarType resolve_dtype(const std::string& wish, at::ScalarType stored, at:
   return stored != at::kFloat && fast ? at::kBFloat16 : at::kFloat;
 }
 
-}  // namespace
-
-struct Decoder::Impl {
-  Impl(DecoderConfig c, const ModelOptions& o)
-      : config(o.score_head ? as_scorer(std::move(c), o.score_pad) : std::move(c)),
-        options(o),
-        device(resolve_device(o.device)),
-        dtype(resolve_dtype(o.dtype, config.stored_dtype, device)),
-        checkpoint(o.activation_checkpointing == "block") {
-    declare_all();
-    for (tensor::ParamUnit& unit : units) {
-      for (const tensor::ParameterPtr& parameter : unit.parameters) {
-        by_name[parameter->name] = parameter;
-      }
-    }
-    for (Block& block : blocks) {
-      for (Linear* linear : block.linears()) {
-        linears.push_back(linear);
-        linear_by_name[linear->name] = linear;
-      }
-    }
-  }
-
-  void declare_all() {
-    const auto add_unit = [this](std::string name) -> tensor::ParamUnit& {
-      tensor::ParamUnit& unit = units.emplace_back();
-      unit.index = static_cast<int>(units.size()) - 1;
-      unit.name = std::move(name);
-      return unit;
-    };
-    const ModuleNames& names = config.names;
-    const std::vector<int64_t> table = {config.vocab_size, config.hidden_size};
-    embedding = declare(add_unit("embed"), names.embedding + ".weight", table);
-    if (config.learned_positions()) {
-      positions = declare(
-          units.back(), names.positions + ".weight", {config.max_positions, config.hidden_size});
-    }
-    for (int64_t i = 0; i < config.layers; ++i) {
-      blocks.emplace_back(config, i, add_unit(fmt::format("layers.{}", i)));
-    }
-    final_norm = declare_norm(units.back(), "", names.final_norm, config.hidden_size, config);
-    if (!config.tied_head) {
-      const int64_t outputs = config.score_head ? 1 : config.vocab_size;
-      head = declare(add_unit("head"), names.head + ".weight", {outputs, config.hidden_size});
-      head_index = units.size() - 1;
-    } else {
-      head = embedding;
-    }
-    if (options.value_head) {
-      value = declare(add_unit("value"), kValueHead, {1, config.hidden_size});
-    }
-  }
-
-  const tensor::ParamUnit& head_unit() const { return units[head_index]; }
-  tensor::TokenLossOptions head_options(tensor::TokenLossOptions wish = {}) const {
-    if (wish.chunk_rows == 0) {
-      wish.chunk_rows = options.head_chunk_rows;
-    }
-    wish.logit_scale *= config.logit_scale;
-    wish.soft_cap = config.logit_cap;
-    return wish;
-  }
-  at::Tensor run_block(size_t i, const at::Tensor& x, const BlockContext& context) {
-    const Block* block = &blocks[i];
-    const Norm norm = i + 1 == blocks.size() ? final_norm : Norm{};
-    return tensor::run_unit(
-        hooks,
-        units[i + 1],
-        x,
-        checkpoint && at::GradMode::is_enabled(),
-        [block, context, norm](const at::Tensor& in) { return block->forward(in, context, norm); });
-  }
-  void check_rows(const Rows& rows) const;
-  at::Tensor embed(const at::Tensor& tokens_N, const at::Tensor& positions_N);
-  at::Tensor add_positions(const at::Tensor& x_ND, const at::Tensor& positions_N);
-  BlockContext context_of(const Rows& rows, AttentionCache* cache) const;
-  at::Tensor shaped_logits(const at::Tensor& logits) const;
-  /// New sums for a forward pass that begins.
-  std::shared_ptr<tensor::RouterTotals> count_routers() {
-    router_totals = config.experts.count > 0 ? std::make_shared<tensor::RouterTotals>(
-                                                   config.experts.count, router_strength)
-                                             : nullptr;
-    return router_totals;
-  }
-
-  DecoderConfig config;
-  ModelOptions options;
-  at::Device device;
-  at::ScalarType dtype;
-  bool checkpoint;
-  tensor::UnitHooks* hooks = nullptr;
-  std::vector<tensor::ParamUnit> units;
-  std::deque<Block> blocks;  // linears are pointed at: they must not move
-  tensor::ParameterPtr embedding, positions, head;
-  tensor::ParameterPtr value;  // null without a value head
-  size_t head_index = 0;       // of its unit
-  Norm final_norm;
-  std::vector<Linear*> linears;
-  std::unordered_map<std::string, tensor::ParameterPtr> by_name;
-  std::unordered_map<std::string, Linear*> linear_by_name;
-  std::function<void(int64_t, const at::Tensor&)> observer;
-  std::function<void(int64_t, const at::Tensor&)> router_observer;
-  double router_strength = 0.0;
-  std::shared_ptr<tensor::RouterTotals> router_totals;  // of the last forward
-};
-
 void Decoder::Impl::check_rows(const Rows& rows) const {
   const bool whole = rows.document_offsets.size() >= 2 && rows.document_offsets.front() == 0 &&
                      rows.document_offsets.back() == rows.positions_N.size(0);
@@ -186,8 +74,11 @@ void Decoder::Impl::check_rows(const Rows& rows) const {
   }
 }
 
-/// One use of the unit "embed"; positions undefined: tokens only.
-at::Tensor Decoder::Impl::embed(const at::Tensor& tokens_N, const at::Tensor& positions_N) {
+/// One use of the unit "embed"; positions undefined: tokens only. With a prompt, positions are
+/// those of all rows.
+at::Tensor Decoder::Impl::embed(const at::Tensor& tokens_N,
+                                const at::Tensor& positions_N,
+                                const std::shared_ptr<const LeadRows>& prompt) {
   const at::Tensor anchor = at::empty({0}, at::TensorOptions(device).dtype(at::kFloat));
   const at::Tensor ids_N = tokens_N.to(device);
   const at::Tensor places_N = positions_N.defined() ? positions_N.to(device) : positions_N;
@@ -196,14 +87,38 @@ at::Tensor Decoder::Impl::embed(const at::Tensor& tokens_N, const at::Tensor& po
       dtype == at::kBFloat16
           ? static_cast<float>(c10::BFloat16(static_cast<float>(config.embedding_scale)))
           : config.embedding_scale;
-  return tensor::run_unit(
-      hooks, units.front(), anchor, false, [this, ids_N, places_N, scale](const at::Tensor& in) {
-        at::Tensor x = tensor::embedding(ids_N, embedding, in);
-        if (scale != 1.0) {
-          x = x * scale;
-        }
-        return places_N.defined() ? x + tensor::embedding(places_N, positions, in) : x;
-      });
+  const auto body = [this, ids_N, places_N, scale, prompt](const at::Tensor& in) {
+    at::Tensor x = tensor::embedding(ids_N, embedding, in);
+    if (extensions.embedding != nullptr) {
+      x = extensions.embedding->apply(ids_N, x);
+    }
+    if (scale != 1.0) {
+      x = x * scale;
+    }
+    if (prompt != nullptr) {
+      x = prompt->insert(x, extensions.prompt->rows());
+    }
+    return places_N.defined() ? x + tensor::embedding(places_N, positions, in) : x;
+  };
+  return tensor::run_unit(hooks, units.front(), anchor, false, body);
+}
+
+/// What stands before the documents that begin here; null: nothing.
+std::shared_ptr<LeadRows> Decoder::Impl::lead_rows(const Rows& rows,
+                                                   const AttentionCache* cache) const {
+  if (extensions.lead_rows == 0) {
+    return nullptr;
+  }
+  std::vector<bool> begins(rows.document_offsets.size() - 1, true);
+  for (size_t d = 0; cache != nullptr && d < begins.size(); ++d) {
+    begins[d] = cache->begins(d);
+  }
+  if (std::find(begins.begin(), begins.end(), true) == begins.end()) {
+    return nullptr;
+  }
+  auto lead = std::make_shared<LeadRows>(rows.document_offsets, extensions.lead_rows, begins);
+  lead->to(device);
+  return lead;
 }
 
 /// For embeddings that come from elsewhere: a use of the unit "embed" of its own.
@@ -215,49 +130,28 @@ at::Tensor Decoder::Impl::add_positions(const at::Tensor& x_ND, const at::Tensor
       });
 }
 
-BlockContext Decoder::Impl::context_of(const Rows& rows, AttentionCache* cache) const {
+BlockContext Decoder::Impl::context_of(const Rows& rows,
+                                       AttentionCache* cache,
+                                       const std::shared_ptr<const LeadRows>& lead) const {
   BlockContext context;
-  context.offsets = std::make_shared<const std::vector<int64_t>>(rows.document_offsets);
+  context.offsets = lead != nullptr
+                        ? lead->offsets()
+                        : std::make_shared<const std::vector<int64_t>>(rows.document_offsets);
   context.cache = cache;
+  context.prefix = extensions.prompt == nullptr ? lead : nullptr;
   if (config.rotary) {
-    const at::Tensor places_N = rows.positions_N.to(device);
+    const at::Tensor places_N =
+        lead != nullptr ? lead->positions(rows.positions_N) : rows.positions_N.to(device);
     context.rotary = rotary_table(config, config.rope, places_N, *context.offsets);
     if (config.local_rope) {
       context.local_rotary = rotary_table(config, *config.local_rope, places_N, *context.offsets);
     }
+    if (context.prefix != nullptr) {
+      lead->keep_lead_unrotated(context.rotary);
+      lead->keep_lead_unrotated(context.local_rotary);
+    }
   }
   return context;
-}
-
-at::Tensor Decoder::Impl::shaped_logits(const at::Tensor& logits) const {
-  at::Tensor z = logits;
-  if (config.score_head) {
-    return z;
-  }
-  if (config.logit_scale != 1.0) {
-    z = z * config.logit_scale;
-  }
-  if (config.logit_cap > 0) {
-    z = at::tanh(z / config.logit_cap) * config.logit_cap;
-  }
-  return z;
-}
-
-Rows Rows::from_documents(const std::vector<std::vector<int64_t>>& documents) {
-  std::vector<int64_t> tokens;
-  std::vector<int64_t> positions;
-  Rows rows;
-  rows.document_offsets.push_back(0);
-  for (const std::vector<int64_t>& document : documents) {
-    for (size_t i = 0; i < document.size(); ++i) {
-      tokens.push_back(document[i]);
-      positions.push_back(static_cast<int64_t>(i));
-    }
-    rows.document_offsets.push_back(static_cast<int64_t>(tokens.size()));
-  }
-  rows.tokens_N = at::tensor(tokens, at::kLong);
-  rows.positions_N = at::tensor(positions, at::kLong);
-  return rows;
 }
 
 Decoder::Decoder(DecoderConfig config, const ModelOptions& options)
@@ -282,6 +176,21 @@ const std::vector<tensor::ParamUnit>& Decoder::units() const {
 const std::vector<Linear*>& Decoder::linears() const {
   return impl_->linears;
 }
+Extensions& Decoder::extensions() {
+  return impl_->extensions;
+}
+
+std::vector<std::string> Decoder::norms() const {
+  std::vector<std::string> names;
+  for (const Block& block : impl_->blocks) {
+    for (const Norm* norm : block.norms()) {
+      names.push_back(norm->name);
+    }
+  }
+  names.push_back(impl_->final_norm.name);
+  return names;
+}
+
 void Decoder::set_hooks(tensor::UnitHooks* hooks) {
   impl_->hooks = hooks;
 }
@@ -292,6 +201,10 @@ std::vector<tensor::ParameterPtr> Decoder::parameters() const {
     all.insert(all.end(), unit.parameters.begin(), unit.parameters.end());
   }
   return all;
+}
+
+const std::vector<tensor::ParameterPtr>& Decoder::base_parameters() const {
+  return impl_->base;
 }
 
 tensor::ParameterPtr Decoder::find_parameter(const std::string& name) const {
@@ -356,14 +269,20 @@ at::Tensor Decoder::forward(const Rows& rows,
                             const at::Tensor& embeddings_ND,
                             AttentionCache* cache) {
   impl_->check_rows(rows);
-  const bool places = impl_->config.learned_positions();
+  const auto lead = impl_->lead_rows(rows, cache);
+  const auto prompt = impl_->extensions.prompt != nullptr ? lead : nullptr;
+  at::Tensor places_N;
+  if (impl_->config.learned_positions()) {
+    places_N = lead == nullptr ? rows.positions_N : lead->own_positions(rows.positions_N);
+    places_N = prompt == nullptr ? places_N : prompt->positions(rows.positions_N);
+  }
   at::Tensor x;
   if (!embeddings_ND.defined()) {
-    x = impl_->embed(rows.tokens_N, places ? rows.positions_N : at::Tensor());
+    x = impl_->embed(rows.tokens_N, places_N, prompt);
   } else {
-    x = places ? impl_->add_positions(embeddings_ND, rows.positions_N) : embeddings_ND;
+    x = places_N.defined() ? impl_->add_positions(embeddings_ND, places_N) : embeddings_ND;
   }
-  BlockContext context = impl_->context_of(rows, cache);
+  BlockContext context = impl_->context_of(rows, cache, lead);
   context.router_totals = impl_->count_routers();
   context.router_observer = impl_->router_observer;
   if (impl_->observer) {
@@ -379,77 +298,9 @@ at::Tensor Decoder::forward(const Rows& rows,
     impl_->router_totals->close();
   }
   if (cache != nullptr) {
-    cache->advance(rows.document_offsets);
+    cache->advance(*context.offsets);
   }
-  return x;
-}
-
-at::Tensor Decoder::logits(const at::Tensor& hidden_MD) {
-  return tensor::run_unit(
-      impl_->hooks, impl_->head_unit(), hidden_MD, false, [this](const at::Tensor& in) {
-        return impl_->shaped_logits(tensor::linear(in, impl_->head).to(at::kFloat));
-      });
-}
-
-tensor::TokenLoss Decoder::loss(const at::Tensor& hidden_ND,
-                                const at::Tensor& targets_N,
-                                tensor::TokenLossOptions options) {
-  tensor::TokenLoss result;
-  tensor::run_unit_fused(impl_->hooks, impl_->head_unit(), [&] {
-    result = tensor::token_loss(hidden_ND, impl_->head, targets_N, impl_->head_options(options));
-  });
-  return result;
-}
-
-at::Tensor Decoder::log_probs(const at::Tensor& hidden_ND,
-                              const at::Tensor& targets_N,
-                              double temperature) {
-  tensor::TokenLossOptions options = impl_->head_options();
-  options.logit_scale /= temperature;
-  options.soft_cap /= temperature;  // cap tanh(z / cap) / T is (cap / T) tanh((z / T) / (cap / T))
-  return tensor::run_unit(impl_->hooks,
-                          impl_->head_unit(),
-                          hidden_ND,
-                          false,
-                          [this, targets_N, options](const at::Tensor& in) {
-                            return tensor::token_log_probs(in, impl_->head, targets_N, options);
-                          });
-}
-
-at::Tensor Decoder::values(const at::Tensor& hidden_ND) {
-  return tensor::run_unit(
-      impl_->hooks, impl_->units.back(), hidden_ND, false, [this](const at::Tensor& in) {
-        return tensor::linear(in, impl_->value).squeeze(1).to(at::kFloat);
-      });
-}
-
-at::Tensor Decoder::log_collisions(const at::Tensor& hidden_ND, const at::Tensor& targets_N) {
-  const at::NoGradGuard no_grad;
-  at::Tensor result;
-  tensor::run_unit_fused(impl_->hooks, impl_->head_unit(), [&] {
-    result = tensor::log_collisions(hidden_ND, impl_->head, targets_N, impl_->head_options());
-  });
-  return result;
-}
-
-at::Tensor Decoder::logits_loss(const at::Tensor& hidden_ND,
-                                const at::Tensor& rows_M,
-                                const tensor::ChunkLoss& loss) {
-  at::Tensor result;
-  tensor::run_unit_fused(impl_->hooks, impl_->head_unit(), [&] {
-    result = tensor::logits_loss(hidden_ND, impl_->head, rows_M, loss, impl_->head_options());
-  });
-  return result;
-}
-
-void Decoder::with_logits(const std::function<void(const tensor::LogitsOf&)>& body) {
-  const bool records = at::GradMode::is_enabled();
-  const at::NoGradGuard no_grad;  // of this head; what the body computes of others is its own
-  tensor::run_unit_fused(impl_->hooks, impl_->head_unit(), [&] {
-    const tensor::LogitsOf logits = tensor::logits_of(impl_->head, impl_->head_options());
-    const at::AutoGradMode mode(records);
-    body(logits);
-  });
+  return prompt == nullptr ? x : prompt->own(x);
 }
 
 }  // namespace kamerton::model

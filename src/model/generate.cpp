@@ -161,11 +161,16 @@ class Generation {
   void step(const Rows& rows, std::vector<Sequence>& sequences) {
     std::vector<int64_t> slots;
     std::vector<int64_t> last;
+    std::vector<size_t> documents;
     for (size_t i = 0; i < sequences.size(); ++i) {
       slots.push_back(sequences[i].slot);
+      documents.push_back(sequences[i].prompt);
       last.push_back(rows.document_offsets[i + 1] - 1);
     }
     cache_.begin(std::move(slots));
+    if (options_.before_forward) {
+      options_.before_forward(documents, rows.document_offsets);
+    }
     at::Tensor hidden = decoder_.forward(rows, {}, &cache_);
     if (hidden.size(0) != static_cast<int64_t>(last.size())) {
       hidden = hidden.index_select(0, at::tensor(last, at::kLong).to(hidden.device()));

@@ -24,7 +24,11 @@ Norm declare_norm(tensor::ParamUnit& unit,
                   const std::string& name,
                   int64_t width,
                   const DecoderConfig& config) {
-  Norm norm{.kind = config.norm, .eps = config.norm_eps, .weight = nullptr, .bias = nullptr};
+  Norm norm{.name = prefix + name,
+            .kind = config.norm,
+            .eps = config.norm_eps,
+            .weight = nullptr,
+            .bias = nullptr};
   if (name.empty()) {
     return norm;
   }

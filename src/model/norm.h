@@ -11,6 +11,7 @@
 namespace kamerton::model {
 
 struct Norm {
+  std::string name;  ///< of the module
   NormKind kind = NormKind::Rms;
   double eps = 0;
   tensor::ParameterPtr weight;  ///< null: the family has no norm here

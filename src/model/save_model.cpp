@@ -80,14 +80,10 @@ void write_companions(const std::filesystem::path& folder,
   storage::write_file_atomic(files, folder / "config.json", config_to_json(config, options.dtype));
 }
 
-std::vector<tensor::ParameterPtr> base_parameters(const Decoder& decoder) {
-  std::vector<tensor::ParameterPtr> base;
-  for (const tensor::ParameterPtr& parameter : decoder.parameters()) {
-    if (!parameter->adapter && parameter->name != kValueHead) {
-      base.push_back(parameter);
-    }
-  }
-  return base;
+std::vector<tensor::ParameterPtr> saved_parameters(const Decoder& decoder) {
+  std::vector<tensor::ParameterPtr> saved = decoder.base_parameters();
+  std::erase_if(saved, [](const auto& parameter) { return parameter->name == kValueHead; });
+  return saved;
 }
 
 std::span<const std::byte> bytes_of(const at::Tensor& tensor) {
@@ -103,7 +99,7 @@ void save_model(const std::string& directory,
                 const SaveOptions& options) {
   const at::NoGradGuard no_grad;
   const std::filesystem::path folder(directory);
-  const std::vector<tensor::ParameterPtr> parameters = base_parameters(decoder);
+  const std::vector<tensor::ParameterPtr> parameters = saved_parameters(decoder);
   std::optional<storage::SafetensorsModelWriter> writer;
   if (options.writes) {
     storage::posix_filesystem().make_directories(folder);

@@ -51,6 +51,8 @@ class RandomSource final : public WeightSource {
  public:
   RandomSource(const ModelOptions& options, const DecoderConfig& config)
       : seed_(static_cast<uint64_t>(options.init_seed)),
+        tied_(config.head_from_embedding ? config.names.head + ".weight" : ""),
+        embedding_(config.names.embedding + ".weight"),
         range_(config.initializer_range),
         norm_(config.norm == NormKind::RmsPlusOne ? 0.0 : 1.0) {}
 
@@ -65,7 +67,8 @@ class RandomSource final : public WeightSource {
       out.fill_(bias ? 0.0 : norm_);
       return;
     }
-    const core::RandomStream stream(seed_, "init." + parameter.name);
+    const core::RandomStream stream(
+        seed_, "init." + (parameter.name == tied_ ? embedding_ : parameter.name));
     at::Tensor values = at::empty({out.numel()}, at::kFloat);
     float* data = values.mutable_data_ptr<float>();
     at::parallel_for(0, out.numel(), 1 << 14, [&](int64_t begin, int64_t end) {
@@ -78,6 +81,7 @@ class RandomSource final : public WeightSource {
 
  private:
   uint64_t seed_;
+  std::string tied_, embedding_;  // a head that starts as the embedding
   double range_;
   double norm_;
 };
@@ -127,10 +131,7 @@ class FileSource final : public WeightSource {
     const ModuleNames& names = decoder.config().names;
     std::vector<std::string> missing;
     std::unordered_set<std::string> used;
-    for (const tensor::ParameterPtr& parameter : decoder.parameters()) {
-      if (parameter->adapter) {
-        continue;
-      }
+    for (const tensor::ParameterPtr& parameter : decoder.base_parameters()) {
       std::string name = parameter->name;
       if (!model_.contains(name)) {
         if (name.rfind(names.prefix, 0) == 0) {
@@ -138,6 +139,10 @@ class FileSource final : public WeightSource {
         } else if (name == names.head + ".weight") {
           name = "lm_head.weight";
         }
+      }
+      if (!model_.contains(name) && decoder.config().head_from_embedding &&
+          parameter->name == names.head + ".weight") {
+        name = names_.at(names.embedding + ".weight");
       }
       if (!model_.contains(name)) {
         if (!begins_anew(*parameter, decoder.config())) {

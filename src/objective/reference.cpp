@@ -7,7 +7,7 @@ namespace kamerton::objective {
 
 at::Tensor AdapterOff::log_probs(const Tokens& tokens, double temperature) {
   const at::NoGradGuard no_grad;
-  const tuning::AdapterSwitch off(lora_);
+  const tuning::AdapterSwitch off(adapter_);
   return model_.log_probs(model_.forward(tokens.rows), tokens.targets_N, temperature);
 }
 

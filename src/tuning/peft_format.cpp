@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kamerton/tuning/peft_format.h"
 
-#include <cstring>
-#include <map>
+#include <algorithm>
 #include <optional>
+#include <set>
 
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <nlohmann/json.hpp>
 
+#include "kamerton/config/load.h"
 #include "kamerton/core/error.h"
-#include "kamerton/core/json.h"
 #include "kamerton/storage/filesystem.h"
+
+#include "peft_config.h"
 
 namespace kamerton::tuning {
 namespace {
@@ -21,137 +23,23 @@ using core::ErrorKind;
 using core::Json;
 
 constexpr const char* kPrefix = "base_model.model.";
-constexpr uint64_t kMaxConfigBytes = 1 << 20;
+constexpr uint64_t kMaxConfigBytes = 16 << 20;  // AdaLoRA's holds a flag a rank
 
 [[noreturn]] void refuse(const std::string& origin,
                          const std::string& what,
                          const std::string& got,
-                         const std::string& allowed) {
+                         const std::string& allowed,
+                         const std::string& hint = "") {
   throw Error(ErrorKind::Data,
               {.where = "tuning.peft_format",
                .what = what + " in " + origin,
                .got = got,
-               .allowed = allowed});
+               .allowed = allowed,
+               .hint = hint});
 }
 
-/// Keys whose effect this program would have to build; a neutral value is fine. (fan_in_fan_out
-/// follows from the module's kind, as in PEFT, whatever the file says.)
-void refuse_unknown_effects(const Json& config, const std::string& origin) {
-  for (const char* key : {"use_dora", "lora_bias", "use_qalora"}) {
-    const Json* value = core::json_find(config, key);
-    if (value != nullptr && !(value->is_boolean() && !value->get<bool>())) {
-      refuse(origin, fmt::format("'{}' is set", key), value->dump(), "false");
-    }
-  }
-  for (const char* key :
-       {"modules_to_save", "trainable_token_indices", "layer_replication", "exclude_modules"}) {
-    const Json* value = core::json_find(config, key);
-    if (value != nullptr && !value->empty()) {
-      refuse(origin, fmt::format("'{}' is set", key), value->dump(), "null");
-    }
-  }
-  const Json* bias = core::json_find(config, "bias");
-  if (bias != nullptr && *bias != "none") {
-    refuse(origin, "'bias' is set", bias->dump(), "\"none\"");
-  }
-}
-
-std::vector<std::string> read_targets(const Json& config, const std::string& origin) {
-  const Json* targets = core::json_find(config, "target_modules");
-  if (targets == nullptr) {
-    refuse(
-        origin, "'target_modules' is missing", "none", "a list of module names or one expression");
-  }
-  if (targets->is_string()) {
-    const auto text = targets->get<std::string>();
-    return {text == "all-linear" ? text : "re:" + text};
-  }
-  if (!targets->is_array()) {
-    refuse(origin,
-           "'target_modules' is of another type",
-           targets->type_name(),
-           "a list of strings or a string");
-  }
-  std::vector<std::string> names;
-  for (const Json& target : *targets) {
-    if (!target.is_string()) {
-      refuse(origin, "'target_modules' holds something else than names", target.dump(), "strings");
-    }
-    names.push_back(target.get<std::string>());
-  }
-  return names;
-}
-
-template <class Value>
-std::vector<std::pair<std::string, Value>> read_pattern(const Json& config,
-                                                        const char* key,
-                                                        const std::string& origin) {
-  std::vector<std::pair<std::string, Value>> pattern;
-  if (const Json* found = core::json_find(config, key); found != nullptr) {
-    if (!found->is_object()) {
-      refuse(origin, fmt::format("'{}' is of another type", key), found->type_name(), "an object");
-    }
-    for (const auto& [name, value] : found->items()) {
-      if (!value.is_number()) {
-        refuse(origin,
-               fmt::format("'{}.{}' is of another type", key, name),
-               value.type_name(),
-               "a number");
-      }
-      pattern.emplace_back(name, value.template get<Value>());
-    }
-  }
-  return pattern;
-}
-
-std::vector<int64_t> read_layers(const Json& config, const std::string& origin) {
-  std::vector<int64_t> layers;
-  if (const Json* found = core::json_find(config, "layers_to_transform"); found != nullptr) {
-    for (const Json& layer : found->is_array() ? *found : Json::array({*found})) {
-      if (!layer.is_number_integer()) {
-        refuse(origin,
-               "'layers_to_transform' holds something else than numbers",
-               layer.dump(),
-               "layer numbers");
-      }
-      layers.push_back(layer.get<int64_t>());
-    }
-  }
-  return layers;
-}
-
-LoraSpec read_spec(const Json& config, const std::string& origin) {
-  if (core::json_string(config, "peft_type", origin) != "LORA") {
-    refuse(origin,
-           "this type of adapter is not known",
-           core::json_string(config, "peft_type", origin),
-           "LORA");
-  }
-  refuse_unknown_effects(config, origin);
-  LoraSpec spec;
-  spec.targets = read_targets(config, origin);
-  const auto number = [&](const char* key, double otherwise) {
-    return core::json_find(config, key) == nullptr ? otherwise
-                                                   : core::json_number(config, key, origin);
-  };
-  spec.r = core::json_find(config, "r") == nullptr ? 8 : core::json_int(config, "r", origin);
-  spec.alpha = number("lora_alpha", 8);
-  spec.dropout = number("lora_dropout", 0);
-  spec.use_rslora = core::json_find(config, "use_rslora") != nullptr &&
-                    core::json_bool(config, "use_rslora", origin);
-  spec.rank_pattern = read_pattern<int64_t>(config, "rank_pattern", origin);
-  spec.alpha_pattern = read_pattern<double>(config, "alpha_pattern", origin);
-  spec.layers_to_transform = read_layers(config, origin);
-  if (spec.r < 1) {
-    refuse(origin, "'r' is out of range", std::to_string(spec.r), "1 or more");
-  }
-  return spec;
-}
-
-/// The key of a parameter in PEFT's file: "model...q_proj.lora_A.weight" ->
-/// "base_model.model.model...q_proj.lora_A.weight".
-std::string peft_key(const tensor::Parameter& parameter) {
-  return kPrefix + parameter.name;
+std::string shape_text(const std::vector<int64_t>& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
 }
 
 at::ScalarType scalar_type(storage::DType dtype, const std::string& origin) {
@@ -164,172 +52,314 @@ at::ScalarType scalar_type(storage::DType dtype, const std::string& origin) {
       return at::kBFloat16;
     case storage::DType::F64:
       return at::kDouble;
+    case storage::DType::I32:
+      return at::kInt;
     default:
       refuse(origin,
-             "an adapter tensor is not floating point",
+             "an adapter tensor is of a type without a meaning here",
              std::string(storage::name_of(dtype)),
-             "F32, F16, BF16, F64");
+             "F32, F16, BF16, F64; I32 for positions");
   }
 }
 
-template <class Value>
-Json pattern_json(const std::vector<std::pair<std::string, Value>>& pattern) {
-  Json object = Json::object();
-  for (const auto& [name, value] : pattern) {
-    object[name] = value;
+void check_shape(const storage::TensorEntry& entry,
+                 const std::vector<int64_t>& shape,
+                 const std::string& origin) {
+  if (entry.shape != shape) {
+    refuse(origin,
+           "the shape of '" + entry.name + "' does not fit the model",
+           shape_text(entry.shape),
+           shape_text(shape),
+           "the base model that this adapter was trained on");
   }
-  return object;
 }
 
-Json config_json(const Lora& lora, const std::string& base_model) {
-  const LoraSpec& spec = lora.spec();
-  bool transposed = false;
-  for (const LoraPair& pair : lora.pairs()) {
-    transposed = transposed || pair.linear->transposed;
-  }
-  Json targets = Json::array();
-  const bool one_text = spec.targets.size() == 1 &&
-                        (spec.targets[0] == "all-linear" || spec.targets[0].starts_with("re:"));
-  if (one_text) {
-    targets = spec.targets[0].starts_with("re:") ? spec.targets[0].substr(3) : spec.targets[0];
-  } else {
-    targets = spec.targets;
-  }
-  const auto layers =
-      spec.layers_to_transform.empty() ? Json(nullptr) : Json(spec.layers_to_transform);
-  return Json{{"alpha_pattern", pattern_json(spec.alpha_pattern)},
-              {"base_model_name_or_path", base_model},
-              {"bias", "none"},
-              {"fan_in_fan_out", transposed},
-              {"inference_mode", true},
-              {"init_lora_weights", true},
-              {"layers_pattern", nullptr},
-              {"layers_to_transform", layers},
-              {"lora_alpha", spec.alpha},
-              {"lora_dropout", spec.dropout},
-              {"modules_to_save", nullptr},
-              {"peft_type", "LORA"},
-              {"r", spec.r},
-              {"rank_pattern", pattern_json(spec.rank_pattern)},
-              {"revision", nullptr},
-              {"target_modules", targets},
-              {"task_type", "CAUSAL_LM"},
-              {"use_dora", false},
-              {"use_rslora", spec.use_rslora}};
+/// A base weight that PEFT saves beside a changed embedding.
+bool is_copy_of_base(const std::string& key) {
+  return key.ends_with(".base_layer.weight");
 }
 
 }  // namespace
+
+std::vector<int64_t> AdapterEntry::stored_shape() const {
+  std::vector<int64_t> shape = parameter->shape;
+  if (places > 1) {
+    shape.back() *= places;
+  }
+  return shape;
+}
 
 PeftAdapter PeftAdapter::open(const std::filesystem::path& folder) {
   PeftAdapter adapter;
   const auto config_path = folder / "adapter_config.json";
   const std::string text = storage::posix_filesystem().read_file(config_path, kMaxConfigBytes);
   const Json config = core::parse_json(text, config_path.string());
-  adapter.spec_ = read_spec(config, config_path.string());
+  adapter.spec_ = read_config(config, config_path.string());
   if (const Json* base = core::json_find(config, "base_model_name_or_path");
       base != nullptr && base->is_string()) {
     adapter.base_model_ = base->get<std::string>();
   }
-  adapter.file_ = std::make_shared<storage::SafetensorsFile>(
-      storage::SafetensorsFile::open(folder / "adapter_model.safetensors"));
+  const bool hub = is_hub_config(config);
+  adapter.file_ = std::make_shared<storage::SafetensorsFile>(storage::SafetensorsFile::open(
+      folder / (hub ? "adapter.safetensors" : "adapter_model.safetensors")));
+  for (const storage::TensorEntry& entry : adapter.file_->entries()) {
+    adapter.stored_[hub ? name_of_hub(entry.name) : entry.name] = entry.name;
+  }
   return adapter;
 }
 
-void PeftAdapter::read(const tensor::Parameter& parameter, int64_t offset, at::Tensor out) const {
-  const std::string origin = file_->path().string();
-  const storage::TensorEntry* entry = file_->find(peft_key(parameter));
-  if (entry == nullptr) {
-    refuse(origin,
+const storage::TensorEntry& PeftAdapter::entry(const std::string& key) const {
+  const auto stored = stored_.find(key);
+  if (stored == stored_.end()) {
+    std::vector<std::string> names;
+    for (const auto& [name, in_file] : stored_) {
+      names.push_back(name);
+    }
+    refuse(file_->path().string(),
            "an adapter tensor is missing",
-           "no " + peft_key(parameter),
-           "one for every targeted module");
+           "no " + key,
+           "one for every targeted module",
+           config::nearest(key, names));
   }
-  if (entry->shape != parameter.shape) {
-    refuse(origin,
-           "the shape of '" + entry->name + "' does not fit the model",
-           fmt::format("[{}]", fmt::join(entry->shape, ", ")),
-           fmt::format("[{}]", fmt::join(parameter.shape, ", ")));
+  return *file_->find(stored->second);
+}
+
+at::Tensor PeftAdapter::tensor(const std::string& key) const {
+  const storage::TensorEntry& found = entry(key);
+  at::Tensor stored = at::empty(found.shape, scalar_type(found.dtype, file_->path().string()));
+  file_->file().read(found.offset,
+                     std::span(static_cast<std::byte*>(stored.mutable_data_ptr()),
+                               static_cast<size_t>(stored.nbytes())));
+  if (!at::isfinite(stored).all().item<bool>()) {
+    refuse(file_->path().string(), "a value is not finite", found.name, "finite numbers");
   }
-  const at::ScalarType type = scalar_type(entry->dtype, origin);
-  at::Tensor stored = at::empty({out.numel()}, type);
-  const size_t width = storage::size_of(entry->dtype);
-  file_->file().read(entry->offset + static_cast<size_t>(offset) * width,
+  return stored.to(at::kFloat);
+}
+
+bool PeftAdapter::holds(const tensor::Parameter& parameter) const {
+  return by_parameter_.count(parameter.name) != 0;
+}
+
+void PeftAdapter::read(const tensor::Parameter& parameter, int64_t offset, at::Tensor out) const {
+  const auto bound = by_parameter_.find(parameter.name);
+  const std::string key =
+      bound == by_parameter_.end() ? kPrefix + parameter.name : bound->second.key;
+  if (bound != by_parameter_.end() && bound->second.places > 1) {
+    const int64_t width = parameter.shape.back();
+    const at::Tensor part = tensor(key).narrow(-1, bound->second.place * width, width);
+    out.copy_(part.contiguous().view({-1}).narrow(0, offset, out.numel()));
+    return;
+  }
+  const std::string origin = file_->path().string();
+  const storage::TensorEntry& found = entry(key);
+  check_shape(found, parameter.shape, origin);
+  at::Tensor stored = at::empty({out.numel()}, scalar_type(found.dtype, origin));
+  const size_t width = storage::size_of(found.dtype);
+  file_->file().read(found.offset + static_cast<size_t>(offset) * width,
                      std::span(static_cast<std::byte*>(stored.mutable_data_ptr()),
                                static_cast<size_t>(out.numel()) * width));
   if (!at::isfinite(stored).all().item<bool>()) {
-    refuse(origin, "a value is not finite", entry->name, "finite numbers");
+    refuse(origin, "a value is not finite", found.name, "finite numbers");
   }
   out.copy_(stored);
 }
 
-void PeftAdapter::check_complete(const Lora& lora) const {
-  std::map<std::string, bool> wanted;
-  for (const LoraPair& pair : lora.pairs()) {
-    wanted[peft_key(*pair.a)] = false;
-    wanted[peft_key(*pair.b)] = false;
+void PeftAdapter::bind(const Adapter& adapter) {
+  const std::string origin = file_->path().string();
+  std::set<std::string> known;
+  for (const AdapterEntry& one : adapter.entries()) {
+    check_shape(entry(one.key), one.stored_shape(), origin);
+    known.insert(one.key);
+    known.insert(one.copies.begin(), one.copies.end());
+    by_parameter_[one.parameter->name] = one;
   }
-  for (const storage::TensorEntry& entry : file_->entries()) {
-    const auto found = wanted.find(entry.name);
-    if (found == wanted.end()) {
-      refuse(file_->path().string(),
-             "a tensor has no place in this model",
-             entry.name,
-             "LoRA tensors of the targeted modules");
+  for (const AdapterConstant& constant : adapter.constants()) {
+    known.insert(constant.keys.begin(), constant.keys.end());
+    bool found = false;
+    for (const std::string& key : constant.keys) {
+      if (stored_.count(key) != 0) {
+        check_shape(entry(key), constant.value->sizes().vec(), origin);
+        constant.value->copy_(tensor(key));
+        found = true;
+        break;
+      }
     }
-    found->second = true;
+    if (constant.needed && !found) {
+      entry(constant.keys[0]);
+    }
   }
-  for (const auto& [name, present] : wanted) {
-    if (!present) {
-      refuse(file_->path().string(),
-             "an adapter tensor is missing",
-             "no " + name,
-             "one for every targeted module");
+  for (const auto& [key, name] : stored_) {
+    if (known.count(key) == 0 && !is_copy_of_base(key)) {
+      refuse(origin,
+             "a tensor has no place in this model",
+             name,
+             "tensors of the targeted modules",
+             config::nearest(key, {known.begin(), known.end()}));
     }
   }
 }
 
+namespace {
+
+/// One tensor of the file and how its value is made.
+struct Stored {
+  std::vector<std::string> keys;
+  std::vector<int64_t> shape;
+  std::vector<const AdapterEntry*> parts;
+  int64_t doubled_dim = -1;  ///< PiSSA: the start follows the end along it
+};
+
+/// What the file holds, parts of one matrix together.
+std::vector<Stored> plan_file(const Adapter& adapter, bool doubled) {
+  std::vector<Stored> plan;
+  std::map<std::string, size_t> by_key;
+  for (const AdapterEntry& entry : adapter.entries()) {
+    const auto [place, fresh] = by_key.emplace(entry.key, plan.size());
+    if (!fresh) {
+      plan[place->second].parts.push_back(&entry);
+      continue;
+    }
+    Stored stored{{entry.key}, entry.stored_shape(), {&entry}, -1};
+    stored.keys.insert(stored.keys.end(), entry.copies.begin(), entry.copies.end());
+    if (doubled && entry.parameter->adapter) {
+      stored.doubled_dim = entry.key.ends_with(".lora_A.weight") ? 0 : 1;
+      stored.shape[static_cast<size_t>(stored.doubled_dim)] *= 2;
+    }
+    plan.push_back(std::move(stored));
+  }
+  return plan;
+}
+
+/// The file's tensor, whole, on the writing rank. Collective as fetch is.
+at::Tensor value_of(const Stored& stored,
+                    const Adapter& adapter,
+                    const Fetch& fetch,
+                    bool writes,
+                    const StartOfRun& start) {
+  std::vector<at::Tensor> parts(stored.parts.size());
+  for (const AdapterEntry* entry : stored.parts) {
+    const at::Tensor whole = fetch(*entry->parameter);
+    if (!writes) {
+      continue;
+    }
+    if (whole.numel() != entry->parameter->numel()) {
+      throw Error(ErrorKind::Internal,
+                  {.where = "tuning.peft_format",
+                   .what = "an adapter tensor is not whole",
+                   .got = entry->parameter->name});
+    }
+    parts[static_cast<size_t>(entry->place)] =
+        whole.detach().to(at::kCPU, at::kFloat).view(entry->parameter->shape);
+  }
+  if (!writes) {
+    return {};
+  }
+  if (stored.doubled_dim >= 0) {
+    const tensor::Parameter& parameter = *stored.parts[0]->parameter;
+    at::Tensor before = at::empty({parameter.numel()}, at::kFloat);
+    adapter.initialise(parameter, start.seed, 0, before, start.base);
+    before = before.view(parameter.shape);
+    parts.push_back(stored.doubled_dim == 0 ? before : before.neg());
+    return at::cat(parts, stored.doubled_dim).contiguous();
+  }
+  return parts.size() == 1 ? parts[0].contiguous() : at::cat(parts, -1).contiguous();
+}
+
+std::span<const std::byte> bytes_of(const at::Tensor& tensor) {
+  return {static_cast<const std::byte*>(tensor.const_data_ptr()),
+          static_cast<size_t>(tensor.nbytes())};
+}
+
+storage::DType type_of(const at::Tensor& tensor) {
+  return tensor.scalar_type() == at::kInt ? storage::DType::I32 : storage::DType::F32;
+}
+
+/// As PEFT writes them: "all-linear" as the names that it means; an expression for chosen layers,
+/// which PEFT does not take, as the modules themselves.
+AdapterSpec resolved(const Adapter& adapter) {
+  AdapterSpec spec = adapter.spec();
+  const std::vector<std::string> modules = adapter.modules();
+  std::set<std::string> names;
+  bool expression = false;
+  for (const std::string& target : spec.targets) {
+    expression = expression || target.starts_with("re:");
+    if (target != "all-linear") {
+      names.insert(target);
+      continue;
+    }
+    for (const std::string& module : modules) {
+      names.insert(module.substr(module.rfind('.') + 1));
+    }
+  }
+  if (expression && (!spec.layers_to_transform.empty() || names.size() > 1)) {
+    names = {modules.begin(), modules.end()};
+    spec.layers_to_transform.clear();
+  }
+  const bool had_all =
+      std::find(spec.targets.begin(), spec.targets.end(), "all-linear") != spec.targets.end();
+  if (expression || had_all) {
+    spec.targets.assign(names.begin(), names.end());
+  }
+  return spec;
+}
+
+bool takes_part(const Adapter& adapter, const model::Decoder& decoder) {
+  for (const model::Linear* linear : decoder.linears()) {
+    if (adapter.changes_base(*linear->weight)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
 void write_peft(const std::filesystem::path& folder,
-                const Lora& lora,
+                const Adapter& adapter,
                 const std::string& base_model,
                 const Fetch& fetch,
-                bool writes) {
-  std::vector<tensor::Parameter*> parameters;
-  for (const LoraPair& pair : lora.pairs()) {
-    parameters.push_back(pair.a.get());
-    parameters.push_back(pair.b.get());
-  }
+                bool writes,
+                const StartOfRun& start) {
+  const bool doubled = takes_part(adapter, adapter.decoder());
+  const std::vector<Stored> plan = plan_file(adapter, doubled);
   std::optional<storage::SafetensorsWriter> writer;
   if (writes) {
     storage::posix_filesystem().make_directories(folder);
     std::vector<storage::TensorDeclaration> declarations;
-    for (const tensor::Parameter* parameter : parameters) {
-      declarations.push_back({peft_key(*parameter), storage::DType::F32, parameter->shape});
+    for (const Stored& stored : plan) {
+      for (const std::string& key : stored.keys) {
+        declarations.push_back({key, storage::DType::F32, stored.shape});
+      }
+    }
+    for (const AdapterConstant& constant : adapter.constants()) {
+      for (const std::string& key : constant.keys) {
+        declarations.push_back({key, type_of(*constant.value), constant.value->sizes().vec()});
+      }
     }
     writer.emplace(folder / "adapter_model.safetensors", declarations);
   }
-  for (const tensor::Parameter* parameter : parameters) {
-    const at::Tensor whole = fetch(*parameter);
-    if (!writes) {
-      continue;
+  for (const Stored& stored : plan) {
+    const at::Tensor whole = value_of(stored, adapter, fetch, writes, start);
+    for (const std::string& key : writes ? stored.keys : std::vector<std::string>{}) {
+      writer->write(key, bytes_of(whole));
     }
-    if (whole.numel() != parameter->numel()) {
-      throw Error(ErrorKind::Internal,
-                  {.where = "tuning.peft_format",
-                   .what = "an adapter tensor is not whole",
-                   .got = parameter->name});
+  }
+  if (!writes) {
+    return;
+  }
+  for (const AdapterConstant& constant : adapter.constants()) {
+    const at::Tensor value = constant.value->to(at::kCPU).contiguous();
+    for (const std::string& key : constant.keys) {
+      writer->write(key, bytes_of(value));
     }
-    const at::Tensor bytes = whole.detach().to(at::kCPU, at::kFloat).contiguous();
-    writer->write(peft_key(*parameter),
-                  std::as_bytes(std::span(bytes.const_data_ptr<float>(),
-                                          static_cast<size_t>(bytes.numel()))));
   }
-  if (writes) {
-    // The tensors first, the config last: a folder with a config is complete.
-    writer->finish();
-    storage::write_file_atomic(storage::posix_filesystem(),
-                               folder / "adapter_config.json",
-                               config_json(lora, base_model).dump(2) + "\n");
-  }
+  // The tensors first, the config last: a folder with a config is complete.
+  writer->finish();
+  const bool transposed = adapter.decoder().config().transposed_linear;
+  storage::write_file_atomic(
+      storage::posix_filesystem(),
+      folder / "adapter_config.json",
+      config_json(resolved(adapter), base_model, transposed, doubled).dump(2) + "\n");
 }
 
 }  // namespace kamerton::tuning

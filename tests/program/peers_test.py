@@ -96,7 +96,7 @@ configs = {
                                  layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
     "phi3": t.Phi3Config(**common, original_max_position_embeddings=32, rope_parameters=long),
     "gpt2": t.GPT2Config(vocab_size=512, n_embd=48, n_layer=3, n_head=4, n_positions=512, bos_token_id=1, eos_token_id=2),
-    "gpt_neox": t.GPTNeoXConfig(**{k: v for k, v in common.items() if k != "num_key_value_heads"}),
+    "gpt_neox": t.GPTNeoXConfig(**{k: v for k, v in common.items() if not k.startswith("num_") or k == "num_hidden_layers"}, num_attention_heads=3),
     "olmo2": t.Olmo2Config(**common, attention_bias=True),
     "granite": t.GraniteConfig(**common, embedding_multiplier=3.0, residual_multiplier=0.22, attention_multiplier=0.3, logits_scaling=2.0,
                                mlp_bias=True, tie_word_embeddings=True),

@@ -8,7 +8,7 @@
 
 #include "kamerton/model/decoder.h"
 #include "kamerton/model/weights.h"
-#include "kamerton/tuning/lora.h"
+#include "kamerton/tuning/adapter.h"
 #include "kamerton/tuning/peft_format.h"
 
 #include "support/oracle.h"
@@ -25,17 +25,14 @@ inline std::unique_ptr<model::Decoder> make_decoder(model::ModelOptions options 
 struct Adapted {
   Adapted() : decoder(make_decoder()) {
     const auto adapter = tuning::PeftAdapter::open(oracle_path("fixtures/training/lora_final"));
-    lora = tuning::Lora::attach(*decoder, adapter.spec());
+    lora = tuning::Adapter::attach(*decoder, adapter.spec());
     decoder->load_whole();
-    for (const tuning::LoraPair& pair : lora->pairs()) {
-      for (const auto& parameter : {pair.a, pair.b}) {
-        at::Tensor flat = parameter->value.detach().view({-1});
-        adapter.read(*parameter, 0, flat);
-      }
+    for (const tuning::AdapterEntry& entry : lora->entries()) {
+      adapter.read(*entry.parameter, 0, entry.parameter->value.detach().view({-1}));
     }
   }
   std::unique_ptr<model::Decoder> decoder;
-  std::optional<tuning::Lora> lora;
+  std::optional<tuning::Adapter> lora;
 };
 
 /// The policy of the fixtures: the adapter merged, every weight trained.

@@ -96,6 +96,7 @@ struct DecoderConfig {
   /// that at its last token but padding.
   bool score_head = false;
   bool fresh_score = false;  ///< the checkpoint is a language model: the score begins at random
+  bool head_from_embedding = false;  ///< tied in the files, apart here: starts as the embedding
   QkvLayout qkv = QkvLayout::Separate;
   bool qkv_bias = false;
   bool output_bias = false;       ///< of the attention's output projection

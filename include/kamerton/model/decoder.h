@@ -10,6 +10,7 @@
 
 #include "kamerton/model/architecture.h"
 #include "kamerton/model/config.h"
+#include "kamerton/model/extension.h"
 #include "kamerton/tensor/attention.h"
 #include "kamerton/tensor/logits_loss.h"
 #include "kamerton/tensor/param_unit.h"
@@ -29,42 +30,6 @@ struct Rows {
 
   /// One row after the other; positions from 0 in each.
   static Rows from_documents(const std::vector<std::vector<int64_t>>& documents);
-};
-
-struct Linear;
-
-/// What an adapter adds to a linear layer (LoRA, IA3, ...). Its parameters are put into
-/// units()[linear.unit] by whoever makes it, before the parameters are placed.
-class LinearExtension {
- public:
-  virtual ~LinearExtension() = default;
-  /// x [N, in] and the layer's own output [N, out] (fresh memory, may be changed in place when
-  /// autograd allows) -> [N, out].
-  virtual at::Tensor apply(const Linear& base,
-                           const at::Tensor& x_NI,
-                           const at::Tensor& base_out_NO) = 0;
-  /// The same where only some tokens come, as to an expert: row r is token_R[r] of the micro-batch.
-  virtual at::Tensor apply_to_rows(const Linear& base,
-                                   const at::Tensor& x_RI,
-                                   const at::Tensor& base_out_RO,
-                                   const at::Tensor& /*token_R*/) {
-    return apply(base, x_RI, base_out_RO);
-  }
-};
-
-struct Linear {
-  std::string name;  ///< the module: "model.layers.0.self_attn.q_proj"
-  int unit = 0;      ///< index in Decoder::units()
-  int64_t in_features = 0;
-  int64_t out_features = 0;
-  bool transposed = false;      ///< the weight is stored [in, out] (GPT-2's Conv1D)
-  tensor::ParameterPtr weight;  ///< [out, in], or [in, out] when transposed
-  tensor::ParameterPtr bias;    ///< null when there is none
-  std::shared_ptr<LinearExtension> extension;
-
-  at::Tensor operator()(const at::Tensor& x_NI) const;
-  /// On rows of chosen tokens (int64 [R]).
-  at::Tensor on_rows(const at::Tensor& x_RI, const at::Tensor& token_R) const;
 };
 
 /// Keys and values of earlier tokens; see generate.h.
@@ -89,13 +54,20 @@ class Decoder {
   const std::vector<tensor::ParamUnit>& units() const;
   /// All parameters in unit order, adapters included.
   std::vector<tensor::ParameterPtr> parameters() const;
+  /// The base model's own, in unit order, also those that are in no unit (packed weights).
+  const std::vector<tensor::ParameterPtr>& base_parameters() const;
   /// The base model's parameter of this Hugging Face name, or null.
   tensor::ParameterPtr find_parameter(const std::string& name) const;
   /// Linear layers of the blocks (not the output head), in order of use.
   const std::vector<Linear*>& linears() const;
   Linear* find_linear(const std::string& name) const;
 
+  /// RMSNorms and layer norms as modules: the names before ".weight", in order of use.
+  std::vector<std::string> norms() const;
+
   void set_hooks(tensor::UnitHooks* hooks);  ///< not owned; null: none
+  /// What an adapter changes apart from linear modules.
+  Extensions& extensions();
   /// Gives every parameter its own memory and fills the base ones from the options' source
   /// (weights.h).
   void load_whole();

@@ -25,6 +25,9 @@ struct SampleOptions {
       0;  ///< ids at and above are never produced (padding rows); 0: the vocabulary
   int64_t max_batch_tokens = 8192;  ///< prompt tokens computed at once
   int64_t max_sequences = 64;  ///< sequences decoded at once; further prompts wait for a free place
+  /// Called before each forward with the prompt of every document and the documents' offsets (to
+  /// choose an adapter for each).
+  std::function<void(const std::vector<size_t>&, const std::vector<int64_t>&)> before_forward = {};
 };
 
 struct Generated {

@@ -13,7 +13,7 @@
 #include "kamerton/comm/group.h"
 #include "kamerton/data/dataset.h"
 #include "kamerton/objective/objective.h"
-#include "kamerton/tuning/lora.h"
+#include "kamerton/tuning/adapter.h"
 
 namespace kamerton::objective {
 
@@ -32,14 +32,14 @@ class Reference {
 /// The trained model without its adapter: the base model.
 class AdapterOff : public Reference {
  public:
-  AdapterOff(model::Decoder& model, tuning::Lora& lora) : model_(model), lora_(lora) {}
+  AdapterOff(model::Decoder& model, tuning::Adapter& adapter) : model_(model), adapter_(adapter) {}
   using Reference::log_probs;
   at::Tensor log_probs(const Tokens& tokens, double temperature) override;
   at::Device device() const override { return model_.device(); }
 
  private:
   model::Decoder& model_;
-  tuning::Lora& lora_;
+  tuning::Adapter& adapter_;
 };
 
 /// A model of its own, placed by the caller.

@@ -14,7 +14,7 @@
 #include "kamerton/train/config.h"
 #include "kamerton/train/event.h"
 #include "kamerton/train/snapshot.h"
-#include "kamerton/tuning/lora.h"
+#include "kamerton/tuning/adapter_switch.h"
 
 namespace kamerton::train {
 

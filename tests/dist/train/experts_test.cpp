@@ -7,7 +7,7 @@
 #include "kamerton/model/weights.h"
 #include "kamerton/objective/objective.h"
 #include "kamerton/optim/sharded_parameters.h"
-#include "kamerton/tuning/lora.h"
+#include "kamerton/tuning/adapter.h"
 
 #include "support/mpi_world.h"
 #include "support/oracle.h"
@@ -55,12 +55,11 @@ Trained train(const std::string& name, const comm::Group& group, const Setting& 
   options.activation_checkpointing = setting.checkpointing;
   options.router_aux_loss_coef = setting.aux;
   model::Decoder decoder(model::read_config(options.path), options);
-  std::optional<tuning::Lora> lora;
+  std::optional<tuning::Adapter> lora;
   if (setting.lora) {
-    tuning::LoraSpec spec;
-    spec.targets = {"all-linear"};
-    spec.dropout = 0.1;
-    lora = tuning::Lora::attach(decoder, spec);
+    tuning::TuningConfig chosen;
+    chosen.lora.dropout = 0.1;
+    lora = tuning::Adapter::attach(decoder, tuning::AdapterSpec::from(chosen));
   }
   optim::OptimConfig config;
   config.zero_stage = setting.stage;
@@ -69,7 +68,7 @@ Trained train(const std::string& name, const comm::Group& group, const Setting& 
   decoder.set_hooks(&parameters);
   const auto weights = model::open_weights(options, decoder);
   parameters.load([&](const tensor::Parameter& parameter, int64_t offset, at::Tensor out) {
-    parameter.adapter ? tuning::Lora::initialise(parameter, 3, offset, out)
+    parameter.adapter ? lora->initialise(parameter, 3, offset, out)
                       : weights->read(parameter, offset, out);
   });
   objective::TokenLoss objective;

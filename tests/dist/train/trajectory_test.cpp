@@ -67,7 +67,7 @@ Step accumulation_step(const storage::SafetensorsFile& file,
 
 struct Subject {
   std::unique_ptr<model::Decoder> decoder;
-  std::optional<tuning::Lora> lora;
+  std::optional<tuning::Adapter> lora;
   std::unique_ptr<optim::ShardedParameters> parameters;
 };
 
@@ -84,7 +84,7 @@ Subject make_subject(const std::string& run,
   std::optional<tuning::PeftAdapter> start;
   if (run == "lora") {
     start = tuning::PeftAdapter::open(oracle_path("fixtures/training/lora_init"));
-    subject.lora = tuning::Lora::attach(*subject.decoder, start->spec());
+    subject.lora = tuning::Adapter::attach(*subject.decoder, start->spec());
   }
   subject.parameters =
       std::make_unique<optim::ShardedParameters>(subject.decoder->units(),
@@ -151,12 +151,13 @@ TEST_P(TrajectoryTest, EqualsTheReferenceLibrary) {
   }
   if (std::string(run) == "lora") {
     const auto end = tuning::PeftAdapter::open(oracle_path("fixtures/training/lora_final"));
-    for (const tuning::LoraPair& pair : subject.lora->pairs()) {
-      at::Tensor reference = at::empty({pair.b->numel()});
-      end.read(*pair.b, 0, reference);
-      EXPECT_LT(test::max_difference(subject.parameters->fetch(*pair.b).view({-1}), reference),
-                1e-4)
-          << pair.b->name;
+    for (const tuning::AdapterEntry& entry : subject.lora->entries()) {
+      at::Tensor reference = at::empty({entry.parameter->numel()});
+      end.read(*entry.parameter, 0, reference);
+      EXPECT_LT(
+          test::max_difference(subject.parameters->fetch(*entry.parameter).view({-1}), reference),
+          1e-4)
+          << entry.key;
     }
   } else {
     const auto file = storage::SafetensorsFile::open(

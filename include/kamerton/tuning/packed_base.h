@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// QLoRA (arXiv 2305.14314): the frozen linear weights of a base in 4 or 8 bits, made wide a few
+// rows at a time inside the product. Code book and blocks as bitsandbytes has them.
+#pragma once
+
+#include <string>
+
+#include "kamerton/tuning/adapter.h"
+
+namespace kamerton::tuning {
+
+/// Marks the frozen linear weights of the blocks for packing ("nf4" with its scales in 8 bits, or
+/// "int8"; "none": nothing) and takes them out of the units: they are neither sharded nor loaded
+/// with the other parameters. Before the parameters are placed; ErrorKind::Config for an unknown
+/// kind.
+void choose_packed(model::Decoder& decoder, const std::string& kind);
+/// Fills them; `base` gives the weights, whole, one at a time.
+void fill_packed(model::Decoder& decoder, const ReadBase& base);
+/// Bytes that they take, filled or not: a pure function of shapes.
+int64_t packed_bytes(const model::Decoder& decoder);
+
+}  // namespace kamerton::tuning

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kamerton/tuning/config.h"
+
+namespace kamerton::tuning {
+
+bool is_adapter(const std::string& method) {
+  return method != "full";
+}
+
+void describe(config::Fields& f, LoraConfig& c) {
+  f.knob("r",
+         c.r,
+         {.text = "rank of the update",
+          .cost = "adapter size and optimizer state grow with it",
+          .min = 1,
+          .max = 4096});
+  f.knob("alpha",
+         c.alpha,
+         {.text = "scale: the update is multiplied by alpha / r", .min = 0, .min_exclusive = true});
+  f.knob("dropout",
+         c.dropout,
+         {.text = "probability that an input of A is dropped in training",
+          .cost = "one pass over the activations",
+          .min = 0,
+          .max = 0.999});
+  f.knob("use_rslora",
+         c.use_rslora,
+         {.text = "rank-stabilised scaling: alpha / sqrt(r) (arXiv 2312.03732)"});
+  f.knob(
+      "use_dora",
+      c.use_dora,
+      {.text = "weight-decomposed: a trained length for every row of the weight (arXiv 2402.09353)",
+       .cost = "one product B A and one pass over the weight a use"});
+  f.knob(
+      "init",
+      c.init,
+      {.text = "how A and B start: default (A uniform, B zero), gaussian (A normal), pissa (the r "
+               "largest singular parts of the weight, taken out of it; arXiv 2404.02948), olora "
+               "(its QR factors; arXiv 2406.01775)",
+       .cost = "pissa: a singular value decomposition of each target at the start; the result is "
+               "written as LoRA of rank 2 r for the untouched base",
+       .choices = {"default", "gaussian", "pissa", "olora"}});
+  f.knob(
+      "freeze_a",
+      c.freeze_a,
+      {.text = "train B only (FFA-LoRA, arXiv 2403.12313): averages of such adapters are exact"});
+  f.knob(
+      "targets",
+      c.targets,
+      {.text = "names of linear modules ('q_proj') or of the embedding, or 'all-linear' for every "
+               "one but the output head, or one regular expression that starts with 're:'"});
+  f.knob(
+      "rank_pattern",
+      c.rank_pattern,
+      {.text = "EXPRESSION=R for modules whose name ends with a match: 'layers\\.0\\..*q_proj=4'"});
+  f.knob("alpha_pattern", c.alpha_pattern, {.text = "EXPRESSION=ALPHA, in the same way"});
+}
+
+void describe(config::Fields& f, TuningConfig& c) {
+  std::vector<std::string> methods = method_names();
+  methods.insert(methods.begin() + 1, "full");
+  f.knob(
+      "method",
+      c.method,
+      {.text = "what is trained: full every weight, partial those that 'train' and 'last_layers' "
+               "name, bitfit the biases, the others an adapter (kamerton adapter methods says "
+               "which is what)",
+       .cost = "full trains every weight: 12 to 16 bytes a parameter; lora about 1 % of that",
+       .choices = methods});
+  f.section("lora", c.lora, "Low-rank adapters (method: lora).");
+  f.knob(
+      "targets",
+      c.targets,
+      {.text = "modules that the adapter changes, as lora.targets and instead of it; empty: that, "
+               "or the method's own choice"});
+  f.knob(
+      "settings",
+      c.settings,
+      {.text = "NAME=VALUE of the method's settings, named as in PEFT: 'r=8', 'oft_block_size=4' "
+               "(kamerton adapter methods lists them)"});
+  f.knob("layers", c.layers, {.text = "numbers of the layers that are changed; empty: all"});
+  f.knob("modules_to_save",
+         c.modules_to_save,
+         {.text = "modules trained whole beside the adapter and saved in it: 'lm_head', "
+                  "'input_layernorm'",
+          .cost = "as full tuning of these modules"});
+  f.knob(
+      "bias",
+      c.bias,
+      {.text = "biases trained beside the adapter: none, all, or lora_only (those of its targets)",
+       .choices = {"none", "all", "lora_only"}});
+  f.knob(
+      "train",
+      c.train,
+      {.text = "method partial: regular expressions; parameters whose whole name matches one are "
+               "trained"});
+  f.knob("last_layers",
+         c.last_layers,
+         {.text = "method partial: the last so many layers are trained (the final norm with them)",
+          .min = 0});
+  f.knob("adapter",
+         c.adapter,
+         {.text = "folder of a PEFT adapter to go on from (its method, settings and targets win)"});
+  f.knob("quantize",
+         c.quantize,
+         {.text = "QLoRA: the frozen linear weights of the blocks in fewer bits: nf4 (4.13 bits a "
+                  "weight, code book and blocks of bitsandbytes) or int8",
+          .cost = "each product makes the weight wide again: slower; every rank holds them whole",
+          .choices = {"none", "nf4", "int8"}});
+  f.knob("freeze",
+         c.freeze,
+         {.text = "regular expressions; parameters whose whole name matches one are not trained",
+          .cost = "none: frozen weights need no gradient or state"});
+}
+
+}  // namespace kamerton::tuning

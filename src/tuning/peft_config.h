@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// adapter_config.json to an AdapterSpec and back.
+#pragma once
+
+#include <string>
+
+#include "method.h"
+
+namespace kamerton::tuning {
+
+/// PEFT's configuration, or AdapterHub's. ErrorKind::Data naming `origin`.
+AdapterSpec read_config(const core::Json& config, const std::string& origin);
+/// transposed: a target's weight is [in, out]. doubled: the file holds twice the rank.
+core::Json config_json(const AdapterSpec& spec,
+                       const std::string& base_model,
+                       bool transposed,
+                       bool doubled);
+bool is_hub_config(const core::Json& config);
+/// An AdapterHub tensor's name as PEFT would write it.
+std::string name_of_hub(const std::string& name);
+
+}  // namespace kamerton::tuning

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every adapter that we train opens in PEFT with equal figures, and adapters that PEFT combines we combine alike.
+KAMERTON_PEER_PYTHON names a Python that has transformers and peft; without it these tests skip with that reason."""
+import json
+import os
+import subprocess
+import unittest
+
+import support
+
+PEER = os.environ.get("KAMERTON_PEER_PYTHON", "")
+
+# Method -> settings; what PEFT has no type for is not here.
+METHODS = {
+    "lora": ["lora.use_dora=true"], "lora-pissa": ["lora.init=pissa"], "lora-olora": ["lora.init=olora", "lora.use_rslora=true"],
+    "lora-ffa": ["lora.freeze_a=true"], "lora-saved": ["modules_to_save=[lm_head, input_layernorm]"],
+    "lora-pattern": ["lora.rank_pattern=['layers\\.0\\..*q_proj=2']", "lora.alpha_pattern=['v_proj=3']", "layers=['0', '2']"],
+    "lora-embedding": ["lora.targets=[q_proj, embed_tokens]"],
+    "ia3": [], "vera": ["settings=['r=16']"], "adalora": [], "loha": [], "lokr": ["settings=['r=2']"], "oft": ["settings=['oft_block_size=8']"],
+    "boft": [], "hra": [], "miss": ["settings=['r=4']"], "fourierft": [], "randlora": [], "shira": ["settings=['r=4', 'random_seed=5']"],
+    "ln_tuning": [], "trainable_tokens": ["settings=['token_indices=[1, 13, 403]']"],
+    "prompt_tuning": ["settings=['num_virtual_tokens=4']"], "p_tuning": ["settings=['num_virtual_tokens=4']"],
+    "prefix_tuning": ["settings=['num_virtual_tokens=4']"],
+}
+TARGETED = ("vera", "adalora", "loha", "lokr", "oft", "boft", "hra", "miss", "fourierft", "randlora", "shira")
+
+LOSSES = """
+import json, sys, torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from peft import PeftModel
+folder, data, *adapters = sys.argv[1:]
+tokenizer = AutoTokenizer.from_pretrained(folder)
+for adapter in adapters:
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    model = PeftModel.from_pretrained(base, adapter).eval()
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for line in open(data):
+            ids = tokenizer(json.loads(line)["text"])["input_ids"]
+            ids = torch.tensor([ids + [tokenizer.eos_token_id] * (ids[-1] != tokenizer.eos_token_id)])
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -ids.shape[1]:-1].double()
+            total -= torch.log_softmax(logits, -1).gather(1, ids[0, 1:, None]).sum().item()
+            count += ids.shape[1] - 1
+    print(json.dumps({"adapter": adapter, "loss": total / count}))
+"""
+
+COMBINE = """
+import json, sys, torch
+from transformers import AutoModelForCausalLM
+from peft import PeftModel
+folder, first, second, jobs = sys.argv[1:]
+base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+model = PeftModel.from_pretrained(base, first, adapter_name="a")
+model.load_adapter(second, adapter_name="b")
+for i, (how, options) in enumerate(json.loads(jobs)):
+    model.add_weighted_adapter(["a", "b"], [0.7, -0.4], f"m{i}", combination_type=how, **options)
+    deltas = {name: module.get_delta_weight(f"m{i}").norm().item() for name, module in model.base_model.model.named_modules() if hasattr(module, "lora_A")}
+    probe = {name: module.get_delta_weight(f"m{i}")[:2, :3].flatten().tolist() for name, module in model.base_model.model.named_modules() if hasattr(module, "lora_A")}
+    print(json.dumps({"how": how, "norms": deltas, "probe": probe}))
+"""
+
+READ = """
+import json, sys
+from safetensors.torch import load_file
+tensors = load_file(sys.argv[1] + "/adapter_model.safetensors")
+config = json.load(open(sys.argv[1] + "/adapter_config.json"))
+scale = config["lora_alpha"] / config["r"]
+out = {}
+for key in tensors:
+    if key.endswith("lora_A.weight"):
+        delta = scale * tensors[key.replace("lora_A", "lora_B")] @ tensors[key]
+        out[key[len("base_model.model."):-len(".lora_A.weight")]] = {"norm": delta.norm().item(), "probe": delta[:2, :3].flatten().tolist()}
+print(json.dumps(out))
+"""
+
+
+@unittest.skipUnless(PEER, "KAMERTON_PEER_PYTHON is not set (a Python with transformers and peft)")
+class Adapters(support.ProgramTest):
+    def setUp(self):
+        super().setUp()
+        self.model = support.SHARED / "models" / "stories260K"
+        if not self.model.exists():
+            self.skipTest("reference data is absent: models/stories260K (set KAMERTON_SHARED)")
+        rows = [{"text": f"Once upon a time, there was a cat named Tom{i}. He liked to run in the park with Anna."} for i in range(8)]
+        (self.folder / "text.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def peer(self, code, *arguments):
+        done = subprocess.run([PEER, "-c", code, *map(str, arguments)], cwd=self.folder, capture_output=True, text=True, timeout=600)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+    def tune(self, name, *settings, seed=1):
+        more = []
+        for setting in settings:
+            more += ["--set", f"tuning.{setting}"]
+        self.assert_success(self.train(name, "--set", f"model.path={self.model}", "--set", "model.random_init=false", "--set", "data.train=[text.jsonl]",
+                                       "--set", "train.steps=2", "--set", "optim.lr=1e-2", "--set", f"train.seed={seed}", *more))
+        return f"runs/{name}/adapter"
+
+    def test_every_method_opens_in_peft(self):
+        ours = {}
+        for name, settings in METHODS.items():
+            method = name.partition("-")[0]
+            targets = ["targets=[q_proj, v_proj]"] if method in TARGETED else []
+            adapter = self.tune(name, f"method={method}", *targets, *settings)
+            self.assert_success(self.run_program("eval", "--model", self.model, "--adapter", adapter, "--data", "text.jsonl", "--json", "ours.json",
+                                                 "--dtype", "fp32"))
+            ours[adapter] = json.loads((self.folder / "ours.json").read_text())["loss"]
+        for theirs in self.peer(LOSSES, self.model, "text.jsonl", *ours):
+            with self.subTest(adapter=theirs["adapter"]):
+                self.assertAlmostEqual(ours[theirs["adapter"]], theirs["loss"], delta=1e-4)
+
+    def test_combinations_equal_peft(self):
+        first = self.tune("first", "method=lora", "lora.r=4")
+        second = self.tune("second", "method=lora", "lora.r=4", seed=2)
+        jobs = [["linear", {}], ["cat", {}], ["svd", {"svd_rank": 3}], ["ties", {"density": 0.5}], ["ties_svd", {"density": 0.5, "svd_rank": 3}],
+                ["magnitude_prune", {"density": 0.3}]]
+        for theirs, (how, options) in zip(self.peer(COMBINE, self.model, first, second, json.dumps(jobs)), jobs):
+            out = f"combined-{how}"
+            self.assert_success(self.run_program("adapter", "combine", first, second, "--to", out, "--how", how, "--weight=0.7", "--weight=-0.4",
+                                                 "--density", options.get("density", 1.0), "--rank", options.get("svd_rank", 0)))
+            ours = self.peer(READ, out)[0]
+            with self.subTest(how=how):
+                self.assertEqual(set(ours), set(theirs["norms"]))
+                for name, one in ours.items():
+                    self.assertAlmostEqual(one["norm"], theirs["norms"][name], delta=1e-5 + 1e-4 * theirs["norms"][name])
+                    for mine, other in zip(one["probe"], theirs["probe"][name]):
+                        self.assertAlmostEqual(mine, other, delta=2e-5)
+
+
+class Commands(support.ProgramTest):
+    """No peer is needed: adapters are listed, shown, compared, merged, and mixed in one batch."""
+
+    def setUp(self):
+        super().setUp()
+        self.model = support.SHARED / "models" / "stories260K"
+        self.lora = support.SHARED / "fixtures" / "peft" / "lora"
+        self.ia3 = support.SHARED / "fixtures" / "peft" / "ia3"
+        if not self.lora.exists() or not self.model.exists():
+            self.skipTest("reference data is absent: fixtures/peft (set KAMERTON_SHARED)")
+
+    def test_listed_shown_and_compared(self):
+        listed = self.run_program("adapter", "list", self.lora.parent)
+        self.assert_success(listed)
+        self.assertRegex(listed.out, r"/dora\s+lora r 8")
+        self.assertRegex(listed.out, r"/bottleneck_houlsby\s+houlsby")
+        shown = self.run_program("adapter", "show", self.lora)
+        self.assertIn("lora_alpha", shown.out)
+        same = self.run_program("adapter", "diff", self.lora, self.lora)
+        self.assertIn("0 of 20 tensors differ", same.out)
+        other = self.run_program("adapter", "diff", self.lora, self.lora.parent / "lora_rslora")
+        self.assertRegex(other.out, r"use_rslora\s+false \| true")
+        self.assertIn("shira (SHIRA)", self.run_program("adapter", "methods").out)
+
+    def test_merged_once_and_only_once(self):
+        merged = self.run_program("adapter", "merge", "--model", self.model, "--adapter", self.lora, "--adapter", self.ia3, "--to", "merged", "--dtype", "fp32")
+        self.assert_success(merged)
+        again = self.run_program("adapter", "merge", "--model", "merged", "--adapter", self.lora, "--to", "twice")
+        self.assertEqual(again.code, 64)
+        self.assertIn("in the model already", again.err)
+        self.assertFalse((self.folder / "twice").exists())
+        refused = self.run_program("adapter", "merge", "--model", self.model, "--adapter", self.lora.parent / "prompt_tuning", "--to", "prompt")
+        self.assertEqual(refused.code, 64)
+        self.assertFalse((self.folder / "prompt").exists())
+
+    def test_requests_through_different_adapters_in_one_batch_equal_single_ones(self):
+        prompts = [("Once upon a time", "lora"), ("Once upon a time", "ia3"), ("Once upon a time", None), ("Lily and Tom", "lora")]
+        lines = [{"prompt": p} | ({"adapter": a} if a else {}) for p, a in prompts]
+        (self.folder / "requests.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        mixed = self.run_program("generate", "--model", self.model, "--mix", f"lora={self.lora}", "--mix", f"ia3={self.ia3}", "--requests", "requests.jsonl",
+                                 "-n", "12", "--dtype", "fp32")
+        self.assert_success(mixed)
+        answers = [json.loads(line) for line in mixed.out.splitlines()]
+        for (prompt, adapter), answer in zip(prompts, answers):
+            more = ["--adapter", self.lora.parent / adapter] if adapter else []
+            alone = self.run_program("generate", "--model", self.model, *more, "--prompt", prompt, "-n", "12", "--dtype", "fp32")
+            self.assertEqual(answer["text"].strip(), alone.out.strip(), (prompt, adapter))
+        wrong = self.run_program("generate", "--model", self.model, "--mix", f"lora={self.lora}", "--requests", "requests.jsonl")
+        self.assertEqual(wrong.code, 65)
+        self.assertIn("requests.jsonl:2", wrong.err)
+
+
+if __name__ == "__main__":
+    support.main()
