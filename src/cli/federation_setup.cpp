@@ -39,6 +39,38 @@ std::string model_digest(const std::string& path) {
   return storage::to_hex(hasher.finish());
 }
 
+[[noreturn]] void refuse_adapter(const std::string& what,
+                                 const std::string& why,
+                                 const std::string& hint) {
+  throw core::Error(core::ErrorKind::Config,
+                    {.where = "cli.federate", .what = what, .got = why, .hint = hint});
+}
+
+/// Products of factors are summed as plain LoRA has them; a base that starts changed, or is packed,
+/// is not what the coordinator's model is added to.
+void check_adapter(const RunConfig& config) {
+  const tuning::LoraConfig& lora = config.tuning.lora;
+  const std::string& adapters = config.federation.adapters;
+  if (is_lora(config) && (lora.init == "pissa" || lora.init == "olora")) {
+    refuse_adapter("tuning.lora.init " + lora.init + " does not go with a federation",
+                   "it takes a part out of the base, of which sites exchange nothing",
+                   "tuning.lora.init: default");
+  }
+  const bool sums_products = adapters == "svd" || adapters == "stack";
+  if (is_lora(config) && sums_products &&
+      (lora.use_dora || !lora.rank_pattern.empty() || !lora.alpha_pattern.empty())) {
+    refuse_adapter(
+        "federation.adapters " + adapters + " does not go with DoRA or patterns of rank and alpha",
+        "the update is summed as alpha / r B A of one rank and scale",
+        "federation.adapters: ffa, or plain LoRA");
+  }
+  if (config.tuning.quantize != "none") {
+    refuse_adapter("tuning.quantize does not go with a federation",
+                   "the packed base differs from what the coordinator's model is added to",
+                   "tuning.quantize: none");
+  }
+}
+
 }  // namespace
 
 RunConfig site_config(RunConfig config) {
@@ -65,6 +97,7 @@ void validate_federation(const RunConfig& config) {
                 "would have to share",
          .hint = "objective.method: sft, dpo, kto ..."});
   }
+  check_adapter(config);
   if (is_lora(config) && config.tuning.adapter.has_value() &&
       config.federation.adapters == "stack") {
     throw core::Error(core::ErrorKind::Config,

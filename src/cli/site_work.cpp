@@ -160,7 +160,7 @@ train::Parts Workplace::Impl::parts(OpenSite& site) {
           .objective = site.objective->get(),
           .parameters = *parameters,
           .batches = *site.batches,
-          .dropout = tuned.lora.has_value() ? &tuned.lora->dropout_keys() : nullptr,
+          .dropout = tuned.adapter.has_value() ? &tuned.adapter->dropout_keys() : nullptr,
           .snapshots = nullptr,
           .begin_step = {},
           .evaluate = {},
@@ -339,9 +339,9 @@ void Workplace::write_result(const std::vector<ReceivedModel>& models, const fs:
   const auto fetch = [&impl](const tensor::Parameter& parameter) {
     return impl.parameters->fetch(parameter);
   };
-  if (impl.tuned.lora.has_value() && !impl.stacks()) {
+  if (impl.tuned.adapter.has_value() && !impl.stacks()) {
     tuning::write_peft(
-        folder / "adapter", *impl.tuned.lora, impl.config.model.path, fetch, impl.first_rank());
+        folder / "adapter", *impl.tuned.adapter, impl.config.model.path, fetch, impl.first_rank());
     return;
   }
   model::save_model((folder / "model").string(),
