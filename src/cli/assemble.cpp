@@ -129,6 +129,12 @@ int64_t reference_bytes(const RunConfig& config, const Tuned& tuned, int shard_s
   return config.optim.zero_stage == 3 ? bytes / shard_size : bytes;
 }
 
+/// Records' privacy: the sum of clipped gradients, whole; from stage 2 on the example's own too.
+int64_t clipped_bytes(const RunConfig& config, const Tuned& tuned) {
+  const int64_t buffers = config.optim.zero_stage >= 2 ? 2 : 1;
+  return buffers * count_parameters(*tuned.decoder).trainable * static_cast<int64_t>(sizeof(float));
+}
+
 }  // namespace
 
 optim::MemoryPlan plan_run(const RunConfig& config, const Tuned& tuned, int shard_size) {
@@ -172,6 +178,9 @@ optim::MemoryPlan plan_run(const RunConfig& config, const Tuned& tuned, int shar
   }
   optim::MemoryPlan plan = optim::plan_memory(request);
   plan.parameters += tuning::packed_bytes(*tuned.decoder);
+  if (config.privacy.enabled()) {
+    plan.gradients += clipped_bytes(config, tuned);
+  }
   if (has_own_reference(config, tuned)) {
     plan.parameters += reference_bytes(config, tuned, shard_size);
   }

@@ -71,6 +71,8 @@ Command federate_renew_command();
 Command federate_revoke_command();
 Command federate_status_command();
 Command doctor_command();
+Command federate_audit_command();
+Command federate_ledger_command();
 Command version_command();
 
 /// The value of a required option; ErrorKind::Config with the usage when it is missing.

@@ -160,6 +160,8 @@ const std::vector<Command>& commands() {
                                            federate_revoke_command(),
                                            federate_status_command(),
                                            doctor_command(),
+                                           federate_audit_command(),
+                                           federate_ledger_command(),
                                            version_command()};
   return all;
 }

@@ -4,6 +4,8 @@
 #include "kamerton/core/error.h"
 #include "kamerton/text/bundle.h"
 
+#include "run_privacy.h"
+
 namespace kamerton::cli {
 
 void describe(config::Fields& fields, TelemetryConfig& config) {
@@ -27,6 +29,7 @@ void describe(config::Fields& fields, RunConfig& config) {
       "optim", config.optim, "How weights are updated, and how their state is spread over ranks.");
   fields.section("mesh", config.mesh, "How ranks are arranged.");
   fields.section("train", config.train, "How long the run is and what it writes.");
+  fields.section("privacy", config.privacy, "Differential privacy of single records.");
   fields.section("telemetry", config.telemetry, "What is recorded.");
   fields.section("federation",
                  config.federation,
@@ -54,6 +57,7 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
   optim::validate(config.optim);
   objective::validate(config.objective);
   derive(config);
+  check_privacy(config);
   return config;
 }
 

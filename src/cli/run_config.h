@@ -13,6 +13,7 @@
 #include "kamerton/model/config.h"
 #include "kamerton/objective/config.h"
 #include "kamerton/optim/config.h"
+#include "kamerton/privacy/config.h"
 #include "kamerton/train/config.h"
 #include "kamerton/tuning/config.h"
 
@@ -32,6 +33,7 @@ struct RunConfig {
   optim::OptimConfig optim;
   mesh::MeshConfig mesh;
   train::TrainConfig train;
+  privacy::RecordPrivacyConfig privacy;
   TelemetryConfig telemetry;
   federation::FederationConfig federation;
 

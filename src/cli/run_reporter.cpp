@@ -68,6 +68,7 @@ void RunReporter::header(const HeaderTexts& texts) const {
                            block("minimise", texts.objective) + block("data", texts.data) +
                            block("mesh", texts.mesh) + block("threads", texts.threads) +
                            block("memory", texts.memory) +
+                           (texts.privacy.empty() ? "" : block("privacy", texts.privacy)) +
                            block("steps",
                                  fmt::format("{} of {} rows ({} a micro-batch), ZeRO stage {}",
                                              total_steps_,

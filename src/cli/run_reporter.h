@@ -26,6 +26,7 @@ struct HeaderTexts {
   std::string mesh;
   std::string threads;
   std::string memory;
+  std::string privacy;  ///< empty: nothing is hidden
 };
 
 class RunReporter {

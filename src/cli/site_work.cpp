@@ -17,6 +17,7 @@
 #include "kamerton/train/step.h"
 #include "kamerton/tuning/peft_format.h"
 
+#include "run_privacy.h"
 #include "site_work_impl.h"
 
 namespace kamerton::cli {
@@ -97,6 +98,7 @@ Workplace::Impl::Impl(const RunConfig& run_config, const comm::Group& group)
 }
 
 std::unique_ptr<OpenSite> Workplace::Impl::open(const SitePlace& place) {
+  refuse_record_privacy(config);
   data::DataConfig data = config.data;
   data.train = place.train;
   data.sources.clear();

@@ -26,6 +26,7 @@
 #include "data_check.h"
 #include "on_first_rank.h"
 #include "run_objective.h"
+#include "run_privacy.h"
 #include "run_reporter.h"
 #include "streamed_model.h"
 
@@ -235,12 +236,15 @@ int go(Run& run,
   }
   const optim::MemoryPlan plan = plan_run(config, run.tuned, run.mesh.shard().size());
   RunReporter reporter(config, run.world, progress.step, run.total_steps);
+  std::optional<train::RecordPrivacy> privacy =
+      open_privacy(config, run.batches.size(), run.batches.digest(), run.total_steps, run.world);
   reporter.header({.model = describe(run.tuned),
                    .objective = objective.text(),
                    .data = run.batches.summary().text(),
                    .mesh = run.mesh.describe(),
                    .threads = threads,
-                   .memory = optim::to_text(plan)});
+                   .memory = optim::to_text(plan),
+                   .privacy = privacy.has_value() ? privacy->text() : ""});
 
   train::Parts parts{
       .config = config.train,
@@ -254,7 +258,8 @@ int go(Run& run,
       .snapshots = &snapshots,
       .begin_step = {},
       .evaluate = {},
-      .emit = [&reporter](const train::Event& event) { reporter.on(event); }};
+      .emit = [&reporter](const train::Event& event) { reporter.on(event); },
+      .privacy = privacy.has_value() ? &*privacy : nullptr};
   parts.begin_step = [&](int64_t step) {
     session.watchdog().note_step(step);
     return comm::fault_at_step(session.fault(), run.world.rank(), step) == comm::FaultAction::Nan;

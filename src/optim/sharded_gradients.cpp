@@ -25,6 +25,17 @@ namespace {
 /// Elements per partial sum of the norm: its bits do not depend on the number of threads.
 constexpr int64_t kNormBlock = 16384;
 
+[[noreturn]] void throw_stray_gradient(const std::string& name) {
+  throw core::Error(core::ErrorKind::Internal,
+                    {.where = "optim.finish_gradients",
+                     .what = "a gradient arrived outside of its unit's bracket and would be lost",
+                     .got = "'" + name + "'",
+                     .allowed = "every use of a parameter inside tensor::run_unit of its unit",
+                     .hint = {}});
+}
+
+}  // namespace
+
 double blocked_sum_of_squares(const at::Tensor& values) {
   const float* data = values.const_data_ptr<float>();
   const int64_t n = values.numel();
@@ -43,17 +54,6 @@ double blocked_sum_of_squares(const at::Tensor& values) {
   }
   return total;
 }
-
-[[noreturn]] void throw_stray_gradient(const std::string& name) {
-  throw core::Error(core::ErrorKind::Internal,
-                    {.where = "optim.finish_gradients",
-                     .what = "a gradient arrived outside of its unit's bracket and would be lost",
-                     .got = "'" + name + "'",
-                     .allowed = "every use of a parameter inside tensor::run_unit of its unit",
-                     .hint = {}});
-}
-
-}  // namespace
 
 void ShardedParameters::begin_micro_batch(bool last) {
   const at::NoGradGuard no_grad;
@@ -90,7 +90,7 @@ void ShardedParameters::State::expose_gradients(UnitStore& store) {
     } else {
       training.gradients.fill();
     }
-    if (stage >= 2 || !training.touched) {
+    if (!keeps_whole() || !training.touched) {
       training.gradients.whole().zero_();
     }
   }
@@ -108,7 +108,7 @@ void ShardedParameters::State::hide_gradients(UnitStore& store) {
     slot.parameter->gradient.reset();
     slot.parameter->value.mutable_grad().reset();
   }
-  store.training.touched = store.training.touched || stage < 2;
+  store.training.touched = store.training.touched || keeps_whole();
 }
 
 void ShardedParameters::State::reduce(UnitStore& store) {
@@ -205,19 +205,30 @@ double ShardedParameters::State::local_sum_of_squares() {
   return total;
 }
 
-GradientReport ShardedParameters::finish_gradients(double max_norm, bool local_finite) {
-  const at::NoGradGuard no_grad;
-  state_->settle();
-  state_->in_step = false;
-  for (UnitStore& store : state_->units) {
+void ShardedParameters::State::check_stray_gradients() {
+  for (const UnitStore& store : units) {
     for (const FlatSlot& slot : store.trainable.layout.slots) {
       if (slot.parameter->value.grad().defined()) {
         throw_stray_gradient(slot.parameter->name);
       }
     }
+  }
+}
+
+GradientReport ShardedParameters::finish_gradients(double max_norm, bool local_finite) {
+  const at::NoGradGuard no_grad;
+  state_->settle();
+  state_->in_step = false;
+  state_->check_stray_gradients();
+  for (UnitStore& store : state_->units) {
     state_->reduce_leftovers(store);
     state_->correct(store);
   }
+  return measure(max_norm, local_finite);
+}
+
+/// The norm of what is reduced, and what to do about it.
+GradientReport ShardedParameters::measure(double max_norm, bool local_finite) {
   // Replicas hold the same gradients; only the callers' flags differ between them.
   const double local =
       local_finite ? state_->local_sum_of_squares() : std::numeric_limits<double>::quiet_NaN();

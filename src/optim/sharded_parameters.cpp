@@ -253,7 +253,7 @@ void ShardedParameters::after_backward(int unit) {
   if (state_->stage == 3 && --store.users == 0) {
     state_->release(store);
   }
-  if (state_->stage >= 2 || state_->last_micro_batch) {
+  if (!state_->by_example && (state_->stage >= 2 || state_->last_micro_batch)) {
     state_->reduce(store);
   }
 }

@@ -31,8 +31,9 @@ struct UnitTraining {
   FlatBuffer gradients;  ///< fp32, whole: persistent in stages 0 and 1, during a backward else
   std::vector<at::Tensor> gradient_views;  ///< by slot, over `gradients`
   FlatBuffer late_gradients;  ///< stages 0 and 1: of a further use after the first was reduced
-  at::Tensor gradient_part;   ///< reduced
-  at::Tensor master;          ///< fp32 part; undefined in fp32 (the values are their own master)
+  FlatBuffer clipped;  ///< records' privacy: fp32, whole, the sum of clipped gradients of this step
+  at::Tensor gradient_part;  ///< reduced
+  at::Tensor master;         ///< fp32 part; undefined in fp32 (the values are their own master)
   std::vector<at::Tensor> moments;  ///< fp32 parts
   std::vector<DecaySegment> segments;
   bool touched = false;  ///< has gradients of this step
@@ -55,6 +56,9 @@ struct UnitStore {
   bool gathered = false;  ///< stage 3: whole, or on its way
 };
 
+/// Of fp32 host memory, in blocks: the bits do not depend on the number of threads.
+double blocked_sum_of_squares(const at::Tensor& values);
+
 struct ShardedParameters::State {
   State(const ShardGroups& shard_groups,
         const OptimConfig& optim,
@@ -76,6 +80,7 @@ struct ShardedParameters::State {
   bool in_step = false;  ///< between the first begin_micro_batch and finish_gradients
   bool last_micro_batch = false;
   bool backward_expected = false;
+  bool by_example = false;   ///< in a step whose gradients are clipped example by example
   bool state_ready = false;  ///< moments are allocated
   double clip_factor = 1.0;
   int64_t transient = 0;
@@ -91,6 +96,11 @@ struct ShardedParameters::State {
   at::Tensor master_part(UnitStore& store) const;
   /// This rank's shard within a tensor over the part.
   at::Tensor shard_of_part(const at::Tensor& part, const UnitValues& values) const;
+
+  /// Gradients gather in whole buffers, over several backward passes.
+  bool keeps_whole() const { return stage < 2 || by_example; }
+  void check_stray_gradients();
+  double example_sum_of_squares();
 
   void fill(FlatBuffer& buffer);
   void drop(FlatBuffer& buffer);

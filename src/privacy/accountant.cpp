@@ -131,6 +131,43 @@ double PrivacyAccountant::delta(double epsilon) const {
                   total_loss(merged, Neighbor::Added, options_).delta(epsilon));
 }
 
+namespace {
+
+constexpr double kMostNoise = 1e4;
+
+/// Noise with which the Rényi bound keeps to (epsilon, delta), to 1e-3; kMostNoise when none does.
+double renyi_noise(double epsilon,
+                   double delta,
+                   double sampling,
+                   uint64_t count,
+                   std::span<const NoisyRelease> spent) {
+  std::vector<NoisyRelease> all(spent.begin(), spent.end());
+  all.push_back({});
+  const auto within = [&](double noise) {
+    all.back() = {.noise = noise, .sampling = sampling, .count = count};
+    return renyi_epsilon(all, delta) <= epsilon;
+  };
+  double high = 1;
+  while (!within(high)) {
+    high *= 2;
+    if (high > kMostNoise) {
+      return kMostNoise;
+    }
+  }
+  double low = high / 2;
+  while (low > 1e-3 && within(low)) {
+    high = low;
+    low /= 2;
+  }
+  while (high / low > 1.001) {
+    const double middle = std::sqrt(low * high);
+    (within(middle) ? high : low) = middle;
+  }
+  return high;
+}
+
+}  // namespace
+
 double calibrate_noise(double epsilon,
                        double delta,
                        double sampling,
@@ -149,22 +186,21 @@ double calibrate_noise(double epsilon,
     accountant.add({.noise = noise, .sampling = sampling, .count = count});
     return accountant.epsilon(delta) <= epsilon;
   };
-  double high = 1;
-  while (!within(high)) {
-    high *= 2;
-    if (high > 1e4) {
+  // A bracket by Rényi divergences, which are quick and never below: noise enough for them is
+  // enough.
+  double high = renyi_noise(epsilon, delta, sampling, count, spent);
+  while (!within(high)) {  // the grid's own cost, where epsilon is tiny
+    if (high >= kMostNoise) {
       bad_choice(kWhere,
                  "no noise is enough for epsilon " + std::to_string(epsilon) +
                      ": what was spent before leaves nothing");
     }
+    high = std::min(high * 1.1, kMostNoise);
   }
-  double low = high / 2;
-  while (high <= 1 && within(low)) {
+  double low = high / 1.5;
+  while (low > 1e-3 && within(low)) {
     high = low;
-    low /= 2;
-    if (low < 1e-3) {
-      return high;
-    }
+    low /= 1.5;
   }
   while (high / low > 1.0001) {
     const double middle = std::sqrt(low * high);

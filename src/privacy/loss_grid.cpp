@@ -61,11 +61,17 @@ class Curve {
     return inner == -kInfinite ? 0 : q_ * gaussian_delta_mirrored(sigma_, inner);
   }
   double added(double epsilon) const {
+    if (q_ == 1) {
+      return gaussian_delta(sigma_, epsilon);  // both directions are alike
+    }
     const double inner = unsampled(-epsilon);
     return inner == -kInfinite ? 0
                                : std::exp(epsilon) * q_ * gaussian_delta_mirrored(sigma_, inner);
   }
   double added_mirrored(double epsilon) const {
+    if (q_ == 1) {
+      return gaussian_delta_mirrored(sigma_, epsilon);
+    }
     const double inner = unsampled(-epsilon);
     return inner == -kInfinite ? std::exp(epsilon) * -std::expm1(-epsilon)
                                : std::exp(epsilon) * q_ * gaussian_delta(sigma_, inner);
@@ -85,20 +91,21 @@ double far_point(double mass) {
   return z;
 }
 
-/// The loss's logarithmic moment: ln sum p e^(lambda L).
+/// The loss's logarithmic moment: ln sum p e^(lambda L). From the end where the exponent is
+/// largest: what underflows does not matter.
 double log_moment(const LossGrid& loss, double lambda) {
-  const double low = lambda * static_cast<double>(loss.first) * loss.interval;
-  const double high =
-      lambda * static_cast<double>(loss.first + static_cast<int64_t>(loss.masses.size()) - 1) *
-      loss.interval;
-  const double shift = std::max(low, high);
+  const auto last = loss.first + static_cast<int64_t>(loss.masses.size()) - 1;
+  const double top = lambda * static_cast<double>(lambda > 0 ? last : loss.first) * loss.interval;
+  const double shrink = std::exp(-std::abs(lambda) * loss.interval);
+  double weight = 1;
   double sum = 0;
-  for (size_t i = 0; i < loss.masses.size(); ++i) {
-    const double at =
-        lambda * static_cast<double>(loss.first + static_cast<int64_t>(i)) * loss.interval;
-    sum += loss.masses[i] * std::exp(at - shift);
+  const size_t n = loss.masses.size();
+  for (size_t i = 0; i < n; ++i) {
+    sum += loss.masses[lambda > 0 ? n - 1 - i : i] * weight;
+    weight *= shrink;
   }
-  return shift + std::log(sum);
+  // Where what matters has underflowed, this lambda says nothing.
+  return sum > 1e-250 ? top + std::log(sum) : kInfinite;
 }
 
 /// Where the sum of losses lies but for `tail` on each side (Chernoff).
@@ -125,7 +132,9 @@ std::pair<double, double> range_of(const std::vector<RepeatedLoss>& parts, doubl
   const double spread = std::max(std::sqrt(variance), parts.front().loss.interval);
   double low = least;
   double high = most;
-  for (const double factor : {0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 14.0, 20.0}) {
+  // Heavy tails have their best bound far below one over the spread.
+  for (const double factor :
+       {0.02, 0.04, 0.08, 0.15, 0.3, 0.5, 0.8, 1.2, 2.0, 3.0, 4.5, 6.0, 8.0, 11.0}) {
     const double lambda = factor / spread;
     double up = -std::log(tail);
     double down = -std::log(tail);
@@ -198,25 +207,33 @@ LossGrid loss_of(const NoisyRelease& release,
   const double up = std::expm1(interval);
   const double down = -std::expm1(-interval);
   grid.masses.reserve(static_cast<size_t>(last - grid.first + 1));
+  const auto at = [&](int64_t k, bool mirrored) {
+    const double epsilon = static_cast<double>(k) * interval;
+    return mirrored ? curve.below(epsilon) : curve.above(epsilon);
+  };
+  double before = 0;
+  double here = at(grid.first, grid.first < 0);
   for (int64_t i = grid.first; i <= last; ++i) {
     const bool mirrored = i < 0;
-    const auto at = [&](int64_t k) {
-      const double epsilon = static_cast<double>(k) * interval;
-      return mirrored ? curve.below(epsilon) : curve.above(epsilon);
-    };
-    const double here = at(i);
+    if (i == 0 && i > grid.first) {  // the other side of the curve from here on
+      before = at(-1, false);
+      here = at(0, false);
+    }
+    const double after = i == last ? 0 : at(i + 1, mirrored);
     double mass = 0;
     if (i == grid.first) {
-      mass = mirrored ? (at(i + 1) - here * (1 + up)) / up : 1 - here + (at(i + 1) - here) / up;
+      mass = mirrored ? (after - here * (1 + up)) / up : 1 - here + (after - here) / up;
     } else if (i == last) {
       // Below 0 the curve is mirrored + (1 - e^eps), whose own part of this difference is e^eps.
-      mass = (at(i - 1) - here) / down +
-             (mirrored ? std::exp(static_cast<double>(i) * interval) : 0.0);
-      grid.infinity = here + (mirrored ? -std::expm1(static_cast<double>(i) * interval) : 0.0);
+      const double power = std::exp(static_cast<double>(i) * interval);
+      mass = (before - here) / down + (mirrored ? power : 0.0);
+      grid.infinity = here + (mirrored ? 1 - power : 0.0);
     } else {
-      mass = (at(i + 1) - here) / up + (at(i - 1) - here) / down;
+      mass = (after - here) / up + (before - here) / down;
     }
     grid.masses.push_back(std::max(mass, 0.0));
+    before = here;
+    here = after;
   }
   return grid;
 }
@@ -226,6 +243,9 @@ LossGrid compose(const std::vector<RepeatedLoss>& parts,
                  uint64_t max_points,
                  double& needed_points) {
   const double interval = parts.front().loss.interval;
+  if (parts.size() == 1 && parts.front().count == 1) {
+    return parts.front().loss;
+  }
   const auto [low, high] = range_of(parts, tail);
   LossGrid sum{.interval = interval,
                .first = static_cast<int64_t>(std::floor(low / interval)),

@@ -255,6 +255,9 @@ void SecureServer::close_shares() {
 }
 
 ShareDelivery SecureServer::delivery(uint32_t site) const {
+  if (!state_->bundles.contains(site)) {
+    state_->refuse_site(site, "it has not shared its secrets in this round");
+  }
   ShareDelivery delivery{.site = site};
   for (const uint32_t owner : state_->held_by(site)) {
     if (owner == site) {

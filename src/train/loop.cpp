@@ -5,6 +5,7 @@
 
 #include "kamerton/core/error.h"
 #include "kamerton/train/policy.h"
+#include "kamerton/train/record_privacy.h"
 #include "kamerton/train/signals.h"
 #include "kamerton/train/step.h"
 
@@ -37,6 +38,13 @@ void refuse_divergence(const Parts& parts, const Progress& progress) {
        .hint = "a lower optim.lr, more optim.warmup_steps, or kamerton data verify"});
 }
 
+StepReport take_step(Parts& parts, const Progress& progress, int64_t total_steps) {
+  const int64_t step = progress.step + 1;
+  const int64_t update = progress.updates + 1;
+  return parts.privacy == nullptr ? run_step(parts, step, update, total_steps)
+                                  : parts.privacy->run_step(parts, step, update, total_steps);
+}
+
 void save(Parts& parts, const Progress& progress) {
   try {
     parts.emit(parts.snapshots->save(progress));
@@ -52,7 +60,7 @@ void save(Parts& parts, const Progress& progress) {
 
 Outcome run_loop(Parts& parts, Progress& progress, int64_t total_steps) {
   while (progress.step < total_steps) {
-    const StepReport report = run_step(parts, progress.step + 1, progress.updates + 1, total_steps);
+    const StepReport report = take_step(parts, progress, total_steps);
     note(progress, report);
     parts.emit(StepDone{progress.step,
                         total_steps,

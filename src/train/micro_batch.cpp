@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "micro_batch.h"
 
+#include <algorithm>
+
 #include <ATen/ATen.h>
 
 namespace kamerton::train {
@@ -32,6 +34,17 @@ double forward_backward(Parts& parts, const data::Batch& batch, const objective:
     parts.dropout->keys_N.reset();  // what comes before the next micro-batch drops nothing
   }
   return loss.item<double>();
+}
+
+std::vector<std::pair<std::string, double>> reduce_metrics(Parts& parts) {
+  std::vector<std::pair<std::string, double>> means;
+  const std::vector<std::string> names = parts.objective.metric_names();
+  const std::vector<objective::MetricSum> mine = parts.objective.take_metrics();
+  for (size_t i = 0; i < names.size(); ++i) {
+    const double sum = parts.world.sum(mine[i].sum);
+    means.emplace_back(names[i], sum / std::max(parts.world.sum(mine[i].count), 1.0));
+  }
+  return means;
 }
 
 }  // namespace kamerton::train

@@ -36,18 +36,6 @@ StepCounts count(const Parts& parts, const std::vector<const data::Batch*>& micr
           .tokens = world.sum(mine.tokens)};
 }
 
-/// Means over what all ranks have seen since the last step.
-std::vector<std::pair<std::string, double>> reduce_metrics(Parts& parts) {
-  std::vector<std::pair<std::string, double>> means;
-  const std::vector<std::string> names = parts.objective.metric_names();
-  const std::vector<objective::MetricSum> mine = parts.objective.take_metrics();
-  for (size_t i = 0; i < names.size(); ++i) {
-    const double sum = parts.world.sum(mine[i].sum);
-    means.emplace_back(names[i], sum / std::max(parts.world.sum(mine[i].count), 1.0));
-  }
-  return means;
-}
-
 /// The micro-batches of one update.
 std::vector<const data::Batch*> of_update(const Parts& parts,
                                           const std::vector<data::Batch>& batches,

@@ -106,6 +106,22 @@ class ShardedParameters final : public tensor::UnitHooks {
   /// rank saw a loss that is not finite; then all ranks skip. The factor is applied inside
   /// update().
   GradientReport finish_gradients(double max_norm, bool local_finite = true);
+  /// Differential privacy for records, instead of begin_micro_batch() and finish_gradients(): for
+  /// each example of this rank begin_example(), forward, backward, add_clipped_example(); then
+  /// finish_clipped(). Every rank runs as many examples (stage 3 gathers for each); one without
+  /// targets adds nothing. Gradients stay whole on every rank until finish_clipped(), at every
+  /// stage: 8 bytes a trainable element. arXiv 1607.00133, with a fixed denominator.
+  void begin_example();
+  /// Scales the example's gradient to a 2-norm of at most max_norm and adds it. Returns the norm
+  /// before; an example whose norm is not finite adds nothing. Local to the rank.
+  double add_clipped_example(double max_norm);
+  /// Adds noise to elements [offset, offset + out.numel()) of the flattened parameter's gradient
+  /// (1-D, fp32, in host memory).
+  using AddNoise = std::function<void(const tensor::Parameter&, int64_t offset, at::Tensor out)>;
+  /// Sums the clipped gradients of all ranks, has noise added once to each element of the sum (by
+  /// the element's owner; the same on those that hold copies), multiplies by `scale`, measures.
+  GradientReport finish_clipped(const AddNoise& add_noise, double scale, double max_norm);
+
   /// Applies the optimizer. update_number counts from 1 (bias correction); lr as given by
   /// learning_rate().
   void update(int64_t update_number, double lr);
@@ -130,6 +146,7 @@ class ShardedParameters final : public tensor::UnitHooks {
 
  private:
   struct State;
+  GradientReport measure(double max_norm, bool local_finite);
   std::unique_ptr<State> state_;
 };
 

@@ -18,6 +18,8 @@
 
 namespace kamerton::train {
 
+class RecordPrivacy;
+
 struct Parts {
   const TrainConfig& config;
   const optim::OptimConfig& optim_config;
@@ -33,6 +35,8 @@ struct Parts {
   std::function<EvalDone(int64_t step)>
       evaluate;                            ///< on held-out data, over all ranks; empty: none
   std::function<void(const Event&)> emit;  ///< events go to sinks; called on every rank
+  RecordPrivacy* privacy =
+      nullptr;  ///< takes the steps where records are to be hidden; null: nobody
 };
 
 }  // namespace kamerton::train

@@ -83,6 +83,25 @@ TEST(Accountant, EpsilonsAreTheReferenceValues) {
   EXPECT_NEAR(epsilon_of({3, 0.5, 50}, 1e-5), 5.626423, 2e-4);
 }
 
+TEST(Accountant, AgreesWithDpAccountingElsewhereToo) {
+  // dp_accounting 0.6.0, PLDAccountant, interval 1e-4.
+  EXPECT_NEAR(epsilon_of({1.5, 0.04, 2250}, 1e-5), 6.7687873770, 2e-5);
+  EXPECT_NEAR(epsilon_of({1.0, 0.01, 1000}, 1e-6), 2.1245225301, 2e-5);
+  EXPECT_NEAR(epsilon_of({2.0, 0.1, 300}, 1e-5), 4.1833046597, 2e-5);
+  EXPECT_NEAR(epsilon_of({0.8, 0.25, 10}, 1e-5), 8.7971820899, 2e-5);
+  EXPECT_NEAR(epsilon_of({0.6, 0.001, 5000}, 1e-7), 3.4373408758, 2e-5);
+  EXPECT_NEAR(epsilon_of({5, 0.9, 100}, 1e-5), 8.8296670086, 2e-5);
+  PrivacyAccountant mixed;
+  mixed.add({1.1, 0.02, 400});
+  mixed.add({6.0, 1, 3});
+  mixed.add({3.0, 0.2, 25});
+  EXPECT_NEAR(mixed.epsilon(1e-5), 2.7987271313, 2e-5);
+  EXPECT_NEAR(mixed.delta(1.0), 0.0264167048, 2e-6);
+  EXPECT_NEAR(discrete_gaussian_delta(1.0, 1, 0.5), 0.2039828138, 3e-6);
+  EXPECT_NEAR(discrete_gaussian_delta(3.0, 2, 0.3), 0.1618753250, 3e-6);
+  EXPECT_NEAR(discrete_gaussian_delta(5.5, 7, 1.2), 0.1903227831, 3e-6);
+}
+
 TEST(Accountant, DeltasAreTheReferenceValues) {
   EXPECT_NEAR(delta_of({std::sqrt(3.0), 1, 3}, 1), 0.126936, 1e-6);
   EXPECT_NEAR(delta_of({0.5, 0.2, 3}, 1), 0.15594, 1e-4);
@@ -147,6 +166,12 @@ TEST(Accountant, ALargerBudgetThanAnyGridStillHasAFiniteBound) {
   EXPECT_GT(loose, 1000);
   EXPECT_TRUE(std::isfinite(loose));
   EXPECT_EQ(PrivacyAccountant().epsilon(1e-5), 0);
+
+  // So little noise that e^epsilon is beyond a double.
+  const double tiny = epsilon_of({0.01, 0.1, 10}, 1e-5);
+  EXPECT_GT(tiny, 1e4);
+  EXPECT_TRUE(std::isfinite(tiny));
+  EXPECT_NEAR(delta_of({0.01, 1, 1}, 5000), 0.5, 0.01);
 }
 
 TEST(Accountant, CalibrationCountsWhatWasSpentBefore) {

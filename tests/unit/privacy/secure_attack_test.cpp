@@ -268,6 +268,37 @@ TEST(MaliciousCoordinator, LearnsNothingFromAllButOneSitesMasks) {
   EXPECT_EQ(upload, std::vector<uint32_t>(64));  // all terms together are the whole mask
 }
 
+/// The oldest inversion there is: the rows of an embedding's update that are not zero are the
+/// tokens that the site has trained on.
+std::vector<uint32_t> tokens_seen_in(const std::vector<uint32_t>& update, size_t width) {
+  std::vector<uint32_t> tokens;
+  for (size_t row = 0; row * width < update.size(); ++row) {
+    const auto begin = update.begin() + static_cast<long>(row * width);
+    if (std::any_of(
+            begin, begin + static_cast<long>(width), [](uint32_t word) { return word != 0; })) {
+      tokens.push_back(static_cast<uint32_t>(row));
+    }
+  }
+  return tokens;
+}
+
+TEST(MaliciousCoordinator, TokensThatAPlainUpdateShowsAreNotSeenInAMaskedOne) {
+  Stage stage(3);
+  constexpr size_t kWidth = 16;
+  const std::vector<uint32_t> tokens = {3, 17, 40, 41, 99};
+  std::vector<uint32_t> update(128 * kWidth);
+  for (const uint32_t token : tokens) {
+    for (size_t i = 0; i < kWidth; ++i) {
+      update[token * kWidth + i] = 7 + token;
+    }
+  }
+  EXPECT_EQ(tokens_seen_in(update, kWidth), tokens);
+
+  stage.site(0).masks(digest_named("input")).apply(std::span<uint32_t>(update), 0);
+
+  EXPECT_EQ(tokens_seen_in(update, kWidth).size(), 128);  // every row looks the same
+}
+
 TEST(MaliciousSite, CannotSpeakForAnotherOrTwice) {
   Stage stage(0);
   SecureServer server(stage.round);
@@ -306,6 +337,8 @@ TEST(MaliciousSite, ComesTooLateOrFromAnotherStage) {
   stage.server.accept(stage.site(2).share(stage.book));
   stage.server.close_shares();
   refused("dropped out", [&] { stage.server.uploaded(stage.id(3)); });
+  refused("has not shared", [&] { stage.server.delivery(stage.id(3)); });
+  refused("has not shared", [&] { stage.server.delivery(999); });
   refused("another stage", [&] { stage.server.accept(stage.site(3).share(stage.book)); });
 }
 
