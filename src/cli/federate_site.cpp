@@ -128,6 +128,7 @@ class NetworkSite {
       if (within_hours()) {
         Task task = client_.task();
         if (task.kind != Task::Kind::Wait) {
+          secure_round_ = task.secure_round;
           return task;
         }
         help_after_restart(task);
@@ -248,7 +249,7 @@ class NetworkSite {
       const auto model = federation::digest_from_hex(
           models.empty() ? "" : federation::file_digest(models.back().file));
       masked = std::make_unique<federation::SecureSite>(
-          folder_, task.secure_round, name_, identity_key(), model);
+          folder_, secure_round_, name_, identity_key(), model);
       const auto book = ask(task.round, federation::SecureStep::Advert, masked->advert());
       if (!book.has_value()) {
         return;
@@ -361,6 +362,7 @@ class NetworkSite {
   federation::SitePolicy policy_;
   std::string name_;
   std::unique_ptr<privacy::AuditLog> audit_;  ///< rank 0
+  std::string secure_round_;                  ///< of the task under way; rank 0
   int64_t helped_ = -1;                       ///< the last round that this site helped to unmask
 };
 

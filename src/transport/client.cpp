@@ -122,8 +122,10 @@ struct Client::State {
     }
   }
 
-  static void limit(grpc::ClientContext& context) {
-    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(kCallSeconds));
+  void limit(grpc::ClientContext& context) const {
+    const double seconds = std::clamp<double>(options.give_up_s, 1, kCallSeconds);
+    context.set_deadline(std::chrono::system_clock::now() +
+                         std::chrono::milliseconds(static_cast<int64_t>(1000 * seconds)));
   }
 
   int64_t received(int64_t round, int64_t shard, int64_t shards) const {
@@ -180,7 +182,7 @@ std::string Client::join(const federation::JoinRequest& request) {
   call.set_layout(request.layout_json);
   pb::JoinAnswer answer;
   state_->persist("join", [&](grpc::ClientContext& context, bool&) {
-    State::limit(context);
+    state_->limit(context);
     return state_->stub->Join(&context, call, &answer);
   });
   return answer.site();
@@ -189,7 +191,7 @@ std::string Client::join(const federation::JoinRequest& request) {
 federation::Task Client::task() {
   pb::TaskAnswer answer;
   state_->persist("task", [&](grpc::ClientContext& context, bool&) {
-    State::limit(context);
+    state_->limit(context);
     return state_->stub->Task(&context, pb::TaskCall(), &answer);
   });
   if (!pb::TaskAnswer::Kind_IsValid(answer.kind()) || answer.models_size() > 100000) {
@@ -288,7 +290,7 @@ std::optional<std::string> Client::secure(int64_t round,
   call.set_message(message.data(), message.size());
   pb::SecureAnswer answer;
   state_->persist("secure", [&](grpc::ClientContext& context, bool&) {
-    State::limit(context);
+    state_->limit(context);
     return state_->stub->Secure(&context, call, &answer);
   });
   return answer.ready() ? std::optional(answer.message()) : std::nullopt;
@@ -299,7 +301,7 @@ void Client::leave(const std::string& reason) {
   call.set_reason(reason);
   pb::Nothing answer;
   state_->persist("leave", [&](grpc::ClientContext& context, bool&) {
-    State::limit(context);
+    state_->limit(context);
     return state_->stub->Leave(&context, call, &answer);
   });
 }
@@ -307,7 +309,7 @@ void Client::leave(const std::string& reason) {
 std::string Client::status() {
   pb::StatusAnswer answer;
   state_->persist("status", [&](grpc::ClientContext& context, bool&) {
-    State::limit(context);
+    state_->limit(context);
     return state_->stub->Status(&context, pb::Nothing(), &answer);
   });
   return answer.json();

@@ -15,8 +15,8 @@ namespace kamerton::transport {
 /// The version of the protocol that this program speaks, and the oldest that it understands.
 inline constexpr uint32_t kProtocol = 1;
 inline constexpr uint32_t kOldestProtocol = 1;
-/// Bytes of tensor data in a message.
-inline constexpr uint32_t kPieceBytes = uint32_t{1} << 20;
+/// Bytes of tensor data in a message: what a cut connection loses at most.
+inline constexpr uint32_t kPieceBytes = uint32_t{256} << 10;
 
 struct ServerOptions {
   std::string listen = "0.0.0.0:7443";  ///< port 0: any free one

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A coordinator and its sites as processes with TLS on loopback: the same bits as a simulation, through crashes, and members that
+may not speak."""
+import os
+import pathlib
+import signal
+import subprocess
+
+import federation_test
+import support
+
+SITES = ("a", "b", "c")
+POLICY = """runs: [net]
+methods: [fedavg, fedadam]
+encodings: [f32, ring32]
+min_sites: 2
+max_rounds: 10
+max_bytes: 10000000
+require_secure_aggregation: false
+"""
+
+
+class Network(support.ProgramTest):
+    def setUp(self):
+        super().setUp()
+        lines = (support.SOURCE / "configs/debug/sums.jsonl").read_text().splitlines()
+        for number, site in enumerate(SITES):
+            (self.folder / f"{site}.jsonl").write_text("\n".join(lines[4 * number:4 * number + 4]) + "\n")
+        (self.folder / "all.jsonl").write_text("\n".join(lines[:12]) + "\n")
+        text = federation_test.RUN.replace("rounds: 3", "rounds: 2\n  cohort: {start_sites: 3, min_sites: 2, deadline_s: 60}")
+        (self.folder / "run.yaml").write_text(text + "    - {name: c, train: [c.jsonl]}\n")
+        self.processes = []
+        self.say("federate", "init", "test", "--authority", "authority")
+        for site in SITES:
+            self.member(site)
+
+    def tearDown(self):
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+        super().tearDown()
+
+    def say(self, *arguments):
+        result = self.run_program(*arguments)
+        self.assert_success(result)
+        return result.out.strip()
+
+    def member(self, site):
+        token = self.say("federate", "invite", site, "--authority", "authority")
+        self.say("federate", "join", "--identity", site, "--name", site, "--authority", "authority", "--token", token)
+        (self.folder / site / "policy.yaml").write_text(POLICY)
+
+    def coordinator(self, *settings, fault="", listen="127.0.0.1:0"):
+        port_file = self.folder / "runs/net/coordinator/port"
+        port_file.unlink(missing_ok=True)
+        sets = [part for setting in settings for part in ("--set", setting)]
+        process = self.start_program("federate", "coordinator", "run.yaml", "--authority", "authority", "--listen", listen,
+                                     "--linger", 1, "--set", "name=net", *sets, env={"KAMERTON_FEDERATION_FAULT": fault})
+        self.processes.append(process)
+        self.assertTrue(support.wait_until(lambda: port_file.exists() or process.poll() is not None, 30))
+        self.assertIsNone(process.poll(), "" if process.poll() is None else process.stderr.read())
+        return process, int(port_file.read_text())
+
+    def site(self, name, port, *settings, fault="", ranks=0, identity=None):
+        sets = [part for setting in settings for part in ("--set", setting)]
+        process = self.start_program("federate", "site", "run.yaml", "--coordinator", f"127.0.0.1:{port}", "--identity",
+                                     identity or name, "--set", "name=net", "--set", f"data.train=[{name}.jsonl]", "--set",
+                                     f"output=at-{name}", "--poll", 0.1, "--give-up", 30, *sets, ranks=ranks,
+                                     env={"KAMERTON_FEDERATION_FAULT": fault})
+        self.processes.append(process)
+        return process
+
+    def finish(self, process):
+        out, err = process.communicate(timeout=100)
+        self.assertEqual(process.returncode, 0, err)
+        return err
+
+    def model(self, run="runs/net", round_number=2):
+        return federation_test.floats(self.folder / run / f"coordinator/models/round-{round_number:06d}.f32")
+
+    def simulated(self, *settings):
+        sets = [part for setting in settings for part in ("--set", setting)]
+        self.assert_success(self.run_program("federate", "simulate", "run.yaml", "--set", "name=simulated", *sets))
+        return self.model("runs/simulated")
+
+    def test_network_equals_simulation_to_the_bit(self):
+        want = self.simulated()
+        coordinator, port = self.coordinator()
+        sites = [self.site(name, port, ranks=2 if name == "b" else 0) for name in SITES]
+        for process in sites:
+            self.finish(process)
+        self.finish(coordinator)
+        got = self.model()
+        if got != want:  # a site on two ranks sums its gradients in another order
+            self.assertLess(federation_test.distance(got, want), 1e-6)
+        self.assertTrue((self.folder / "at-a/net/model/model.safetensors").exists())
+
+    def test_killed_processes_come_back_to_the_same_bits(self):
+        want = self.simulated()
+        points = [("coordinator.accepted:2", None), ("coordinator.written:1", None), ("", "site.encoded:1")]
+        if os.environ.get("KAMERTON_ALL_FAULTS"):
+            points += [(f"coordinator.{name}:1", None) for name in
+                       ("joined", "opened", "receiving", "received", "closed", "combining", "published", "committed", "finished")]
+            points += [("", f"site.{name}:1") for name in ("received", "downloaded", "trained", "uploading", "uploaded", "acknowledged")]
+        for at_coordinator, at_site in points:
+            with self.subTest(coordinator=at_coordinator, site=at_site):
+                for run in ("runs/net", "at-a", "at-b", "at-c"):
+                    support.shutil.rmtree(self.folder / run, ignore_errors=True)
+                coordinator, port = self.coordinator(fault=at_coordinator)
+                sites = {name: self.site(name, port, fault=at_site or "" if name == "b" else "") for name in SITES}
+                if at_coordinator:
+                    coordinator.communicate(timeout=60)
+                    self.assertEqual(coordinator.returncode, -signal.SIGKILL)
+                    coordinator, _ = self.coordinator(listen=f"127.0.0.1:{port}")
+                else:
+                    sites["b"].communicate(timeout=60)
+                    self.assertNotEqual(sites["b"].returncode, 0)
+                    sites["b"] = self.site("b", port)
+                for process in (*sites.values(), coordinator):
+                    self.finish(process)
+                self.assertEqual(self.model(), want)
+
+    def test_those_who_may_not_speak_are_refused_and_the_run_goes_on(self):
+        self.member("d")
+        self.say("federate", "revoke", "d", "--authority", "authority", "--reason", "test")
+        self.say("federate", "init", "other", "--authority", "foreign")
+        token = self.say("federate", "invite", "a", "--authority", "foreign")
+        self.say("federate", "join", "--identity", "impostor", "--name", "a", "--authority", "foreign", "--token", token)
+        (self.folder / "impostor/policy.yaml").write_text(POLICY)
+        (self.folder / "d.jsonl").write_text((self.folder / "a.jsonl").read_text())
+        coordinator, port = self.coordinator()
+        revoked = self.site("d", port)
+        _, err = revoked.communicate(timeout=60)
+        self.assertEqual(revoked.returncode, 77, err)
+        self.assertIn("revoked", err)
+        other = self.site("a", port, "federation.local.steps=2")
+        _, err = other.communicate(timeout=60)
+        self.assertEqual(other.returncode, 77, err)
+        self.assertIn("another run, configuration or base model", err)
+        self.folder.joinpath("b/policy.yaml").write_text(POLICY.replace("max_rounds: 10", "max_rounds: 1"))
+        strict = self.site("b", port)
+        _, err = strict.communicate(timeout=60)
+        self.assertEqual(strict.returncode, 77, err)
+        self.assertIn("max_rounds", err)
+        self.folder.joinpath("b/policy.yaml").write_text(POLICY)
+        impostor = self.start_program("federate", "site", "run.yaml", "--coordinator", f"127.0.0.1:{port}", "--identity", "impostor",
+                                      "--set", "name=net", "--set", "data.train=[a.jsonl]", "--set", "output=at-x", "--give-up", 2)
+        self.processes.append(impostor)
+        _, err = impostor.communicate(timeout=60)
+        self.assertEqual(impostor.returncode, 76, err)
+        sites = [self.site(name, port) for name in SITES]
+        for process in (*sites, coordinator):
+            self.finish(process)
+
+    def test_the_coordinator_needs_neither_libtorch_nor_mpi(self):
+        program = pathlib.Path(support.PROGRAM).with_name("kamerton-coordinator")
+        needed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+        for library in ("torch", "c10", "libmpi", "open-rte"):
+            self.assertNotIn(library, needed)
+
+
+if __name__ == "__main__":
+    support.main()
