@@ -21,14 +21,25 @@ namespace {
 using core::Error;
 using core::ErrorKind;
 
-std::string overview() {
-  std::string text =
-      "kamerton: fine-tunes large language models on the machines you have\n\nUsage: kamerton "
-      "COMMAND [ARGUMENTS]\n\nCommands:\n";
+/// A line a command whose name begins so.
+std::string list_of(const std::string& beginning) {
+  std::string text;
   for (const Command& command : commands()) {
-    text += fmt::format("  {:<19} {}\n", command.name, command.summary);
+    if (command.name.starts_with(beginning)) {
+      text += fmt::format("  {:<20} {}\n", command.name, command.summary);
+    }
   }
-  return text +
+  return text;
+}
+
+bool asks_for_help(const std::string& word) {
+  return word == "--help" || word == "-h" || word == "help";
+}
+
+std::string overview() {
+  return "kamerton: fine-tunes large language models on the machines you have\n\nUsage: kamerton "
+         "COMMAND [ARGUMENTS]\n\nCommands:\n" +
+         list_of("") +
          "\n`kamerton COMMAND --help` shows a command's options and examples.\n"
          "On several ranks: mpirun -np 2 kamerton train RUN.yaml, or launch/kamerton-run -n 2 -- "
          "train RUN.yaml\n";
@@ -76,10 +87,15 @@ Program unknown_command(const std::vector<std::string>& words) {
   for (const Command& command : commands()) {
     names.push_back(command.name);
   }
-  std::string typed = words[0];
-  if (words.size() > 1 && (words[0] == "data" || words[0] == "federate")) {
-    typed += " " + words[1];
+  const std::string group = words[0] + " ";
+  const std::string members = list_of(group);
+  if (!members.empty() && words.size() > 1 && asks_for_help(words[1])) {
+    return say("Usage: kamerton " + group + "COMMAND [ARGUMENTS]\n\nCommands:\n" + members +
+                   "\n`kamerton " + group + "COMMAND --help` shows options and examples.\n",
+               false,
+               0);
   }
+  const std::string typed = members.empty() || words.size() < 2 ? words[0] : group + words[1];
   const std::string near = config::nearest(typed, names);
   const core::Complaint complaint{.where = "cli",
                                   .what = "no such command",
@@ -169,7 +185,7 @@ const std::vector<Command>& commands() {
 Program parse(int argc, char** argv) noexcept {
   try {
     std::vector<std::string> words(argv + 1, argv + argc);
-    if (words.empty() || words[0] == "--help" || words[0] == "-h" || words[0] == "help") {
+    if (words.empty() || asks_for_help(words[0])) {
       return say(overview(), words.empty(), words.empty() ? core::exit_code(ErrorKind::Config) : 0);
     }
     if (words[0] == "--version") {

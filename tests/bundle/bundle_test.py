@@ -60,7 +60,7 @@ class BundleTest(unittest.TestCase):
         return [f for f in self.bundle.rglob("*") if f.is_file() and f.read_bytes()[:4] == b"\x7fELF"]
 
     def test_is_small_and_names_no_folder_of_this_machine(self):
-        self.assertLess(sum(f.stat().st_size for f in self.bundle.rglob("*") if f.is_file()), 66 * 2**20)
+        self.assertLess(sum(f.stat().st_size for f in self.bundle.rglob("*") if f.is_file()), 60 * 2**20)
         self.assertFalse([f for f in self.elf_files() if "libtorch" in f.name])
         for file in self.elf_files():
             dynamic = subprocess.run(["readelf", "-d", str(file)], stdout=subprocess.PIPE, check=True).stdout.decode()

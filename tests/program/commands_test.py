@@ -23,6 +23,14 @@ class Commands(support.ProgramTest):
             if name != "version":
                 self.assertRegex(result.out, r"Examples?:\n  \S")
 
+    def test_a_group_lists_its_own_commands(self):
+        for group, member, other in (("data", "data verify", "federate"), ("adapter", "adapter merge", "data"), ("federate", "federate site", "adapter")):
+            result = self.run_program(group, "--help")
+            self.assert_success(result)
+            self.assertIn(f"\n  {member} ", result.out)
+            self.assertNotIn(f"\n  {other} ", result.out)
+        self.assert_refused(self.run_program("adapter", "lst"), 64, "adapter lst", "kamerton adapter list")
+
     def test_typo_in_a_command_names_the_nearest(self):
         self.assert_refused(self.run_program("trian", "x.yaml"), 64, "trian", "kamerton train")
 

@@ -151,9 +151,9 @@ INSTANTIATE_TEST_SUITE_P(Peft,
                                          Fixture{"ln_tuning"},
                                          Fixture{"trainable_tokens"},
                                          Fixture{"fourierft"},
-                                         // The reference's own gradients in float64 are 1.8e-2 away
-                                         // from its float32 ones.
-                                         Fixture{"randlora", "stories260K", 2e-2, 2e-2, 1e-2},
+                                         // The reference's own logits and gradients in float64
+                                         // are 4.3e-3 and 1.8e-2 away from its float32 ones.
+                                         Fixture{"randlora", "stories260K", 2e-2, 2e-2, 5e-3},
                                          Fixture{"shira"},
                                          Fixture{"prompt_tuning"},
                                          Fixture{"prefix_tuning"},
