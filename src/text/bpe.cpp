@@ -9,13 +9,7 @@
 namespace kamerton::text {
 namespace {
 
-constexpr size_t kShortWord = 40;  // symbols; above, a heap finds the next merge
-
-struct Candidate {
-  uint64_t order;  ///< rank << 32 | position
-  int32_t whole;
-  bool operator<(const Candidate& other) const { return order > other.order; }  // for a min-heap
-};
+constexpr size_t kShortWord = 40;  // symbols; above, heaps find the next merge
 
 uint32_t rank_of(uint64_t merge) {
   return static_cast<uint32_t>(merge >> 32);
@@ -91,9 +85,6 @@ void Bpe::merge(std::string_view word,
   byte_level_ ? split_bytes(word, symbols) : split_chars(word, symbols);
   symbols.size() <= kShortWord ? merge_short(symbols) : merge_long(symbols);
   for (const Symbol& symbol : symbols) {
-    if (symbol.length == 0) {
-      continue;  // swallowed by a merge
-    }
     ids.push_back(symbol.id);
     if (spans != nullptr) {
       spans->push_back({at, at + symbol.length});
@@ -118,7 +109,7 @@ void Bpe::split_bytes(std::string_view word, Symbols& symbols) const {
         continue;
       }
     }
-    symbols.push_back({id, 1, 0, 0});
+    symbols.push_back({id, 1});
   }
 }
 
@@ -132,7 +123,7 @@ bool Bpe::fall_back(std::string_view character, Symbols& symbols) const {
     }
   }
   for (const char c : character) {
-    symbols.push_back({byte_ids_[static_cast<unsigned char>(c)], 1, 0, 0});
+    symbols.push_back({byte_ids_[static_cast<unsigned char>(c)], 1});
   }
   return true;
 }
@@ -154,20 +145,20 @@ void Bpe::split_chars(std::string_view word, Symbols& symbols) const {
     i += length;
     if (const int32_t id = vocab_.find(character); id >= 0) {
       if (unknown > 0) {
-        symbols.push_back({unk_, unknown, 0, 0});
+        symbols.push_back({unk_, unknown});
         unknown = 0;
       }
-      symbols.push_back({id, static_cast<uint32_t>(length), 0, 0});
+      symbols.push_back({id, static_cast<uint32_t>(length)});
     } else if (!fall_back(character, symbols) && unk_ >= 0) {
       if (unknown > 0 && !fuse_unk_) {
-        symbols.push_back({unk_, unknown, 0, 0});
+        symbols.push_back({unk_, unknown});
         unknown = 0;
       }
       unknown += static_cast<uint32_t>(length);
     }
   }
   if (unknown > 0) {
-    symbols.push_back({unk_, unknown, 0, 0});
+    symbols.push_back({unk_, unknown});
   }
 }
 
@@ -202,63 +193,10 @@ void Bpe::merge_short(Symbols& symbols) const {
   }
 }
 
-/// A heap of candidates over a linked list: n log n.
+/// Windows of a heap of candidates: the row's length times a small logarithm.
 void Bpe::merge_long(Symbols& symbols) const {
-  thread_local std::vector<Candidate> heap;
-  heap.clear();
-  const auto candidate = [&](int32_t left, std::vector<Candidate>& to) {
-    const int32_t right = symbols[static_cast<size_t>(left)].next;
-    if (left < 0 || right < 0) {
-      return false;
-    }
-    const uint64_t merge =
-        merges_.find(symbols[static_cast<size_t>(left)].id, symbols[static_cast<size_t>(right)].id);
-    if (merge == MergeMap::kNone) {
-      return false;
-    }
-    to.push_back({merge >> 32 << 32 | static_cast<uint32_t>(left), whole_of(merge)});
-    return true;
-  };
-  const auto n = static_cast<int32_t>(symbols.size());
-  for (int32_t i = 0; i < n; ++i) {
-    symbols[static_cast<size_t>(i)].previous = i - 1;
-    symbols[static_cast<size_t>(i)].next = i + 1 < n ? i + 1 : -1;
-  }
-  for (int32_t i = 0; i + 1 < n; ++i) {
-    candidate(i, heap);
-  }
-  std::make_heap(heap.begin(), heap.end());
-  while (!heap.empty()) {
-    std::pop_heap(heap.begin(), heap.end());
-    const Candidate top = heap.back();
-    heap.pop_back();
-    const auto at = static_cast<int32_t>(top.order & 0xFFFFFFFF);
-    Symbol& left = symbols[static_cast<size_t>(at)];
-    if (left.length == 0 || left.next < 0) {
-      continue;
-    }
-    Symbol& right = symbols[static_cast<size_t>(left.next)];
-    if (const uint64_t now = merges_.find(left.id, right.id);
-        now == MergeMap::kNone || whole_of(now) != top.whole) {
-      continue;  // one of the two has been merged since
-    }
-    left.id = top.whole;
-    left.length += right.length;
-    left.next = right.next;
-    right.length = 0;
-    if (left.next >= 0) {
-      symbols[static_cast<size_t>(left.next)].previous = at;
-    }
-    if (left.previous >= 0 && candidate(left.previous, heap)) {
-      std::push_heap(heap.begin(), heap.end());
-    }
-    if (candidate(at, heap)) {
-      std::push_heap(heap.begin(), heap.end());
-    }
-  }
-  if (heap.capacity() > (1u << 20)) {
-    std::vector<Candidate>().swap(heap);
-  }
+  thread_local LongMerge::Scratch scratch;
+  LongMerge(merges_, left_ranks_, scratch).run(symbols);
 }
 
 }  // namespace kamerton::text

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "bpe_merge.h"
 #include "finder.h"
 #include "model.h"
 #include "word_cache.h"
@@ -22,12 +23,6 @@ class Bpe final : public Model {
                 std::vector<Span>* spans) const override;
 
  private:
-  struct Symbol {
-    int32_t id;
-    uint32_t length;  ///< bytes of the word
-    int32_t previous;
-    int32_t next;
-  };
   using Symbols = std::vector<Symbol>;
 
   void read_merges(const core::Json& merges, const std::string& origin);
@@ -58,6 +53,7 @@ class Bpe final : public Model {
   void merge_long(Symbols& symbols) const;
 
   MergeMap merges_;
+  std::vector<uint32_t> left_ranks_;     ///< merges_.lowest_ranks_by_left()
   TokenMap raw_ids_;                     ///< byte-level: plain bytes of a token -> id
   std::array<int32_t, 256> byte_ids_{};  ///< id of a byte alone, or of its <0xXX> piece; -1: none
   std::string prefix_, suffix_;          ///< continuing_subword_prefix, end_of_word_suffix

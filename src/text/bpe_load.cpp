@@ -54,6 +54,7 @@ Bpe::Bpe(const core::Json& json, bool byte_level, const std::string& origin)
   index_bytes(origin);
   read_symbols(json, origin);
   read_ranks(json, origin);
+  left_ranks_ = merges_.lowest_ranks_by_left();
   find_words_apart();
 }
 

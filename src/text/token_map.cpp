@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "token_map.h"
 
+#include <algorithm>
 #include <bit>
 
 namespace kamerton::text {
@@ -67,6 +68,21 @@ void MergeMap::insert(int32_t left, int32_t right, uint32_t rank, int32_t whole)
   }
   count_ += slots_[i].key == kNone ? 1 : 0;
   slots_[i] = {key, static_cast<uint64_t>(rank) << 32 | static_cast<uint32_t>(whole)};
+}
+
+std::vector<uint32_t> MergeMap::lowest_ranks_by_left() const {
+  std::vector<uint32_t> ranks;
+  for (const Slot& slot : slots_) {
+    if (slot.key == kNone) {
+      continue;
+    }
+    const auto left = static_cast<size_t>(slot.key >> 32);
+    if (left >= ranks.size()) {
+      ranks.resize(left + 1, kNoRank);
+    }
+    ranks[left] = std::min(ranks[left], static_cast<uint32_t>(slot.value >> 32));
+  }
+  return ranks;
 }
 
 }  // namespace kamerton::text

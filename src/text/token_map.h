@@ -69,6 +69,7 @@ class TokenMap {
 class MergeMap {
  public:
   static constexpr uint64_t kNone = ~uint64_t{0};
+  static constexpr uint32_t kNoRank = ~uint32_t{0};
   void reserve(size_t count);
   /// A pair given again takes the later rank, as in the reference library.
   void insert(int32_t left, int32_t right, uint32_t rank, int32_t whole);
@@ -84,6 +85,8 @@ class MergeMap {
     }
   }
   size_t size() const { return count_; }
+  /// By id: the lowest rank of the merges that a token is the left part of; kNoRank without any.
+  std::vector<uint32_t> lowest_ranks_by_left() const;
 
  private:
   struct Slot {
