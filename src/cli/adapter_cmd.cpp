@@ -270,7 +270,8 @@ Command adapter_methods_command() {
   return {.name = "adapter methods",
           .summary = "the methods of tuning with their settings",
           .usage = "kamerton adapter methods",
-          .description = "What tuning.method, tuning.settings and tuning.targets may say.",
+          .description = "What tuning.method, tuning.settings and tuning.targets may say.\n\nExample:\n"
+                         "  kamerton adapter methods",
           .add_options = [](po::options_description&, po::positional_options_description&) {},
           .run = run_methods};
 }

@@ -55,8 +55,18 @@ Tuned build_tuned(const RunConfig& config) {
   if (tuned.start.has_value()) {
     tuned.start->bind(*tuned.adapter);
   }
+  if (config.tuning.neftune_noise_alpha > 0) {
+    tuned.noise = tuning::Neftune::install(*tuned.decoder,
+                                           config.tuning.neftune_noise_alpha,
+                                           static_cast<uint64_t>(config.train.seed));
+  }
   train_new_heads(*tuned.decoder);
   tuning::freeze(*tuned.decoder, config.tuning.freeze);
+  if (config.tuning.method == "half") {
+    tuned.half.emplace(
+        *tuned.decoder, config.tuning.half, static_cast<uint64_t>(config.train.seed));
+    tuning::apply(tuned.half->draw(0), *tuned.decoder);
+  }
   tuning::choose_packed(*tuned.decoder, config.tuning.quantize);
   if (config.tuning.quantize != "none" && tuning::packed_bytes(*tuned.decoder) == 0) {
     throw core::Error(core::ErrorKind::Config,
@@ -113,8 +123,9 @@ optim::ShardedParameters::Fill filler(const RunConfig& config,
 bool has_own_reference(const RunConfig& config, const Tuned& tuned) {
   const bool switches_off = tuned.adapter.has_value() && tuned.adapter->can_switch_off() &&
                             !config.tuning.adapter.has_value();
-  return objective::needs_reference(config.objective) &&
-         (config.objective.reference.has_value() || !switches_off);
+  return config.keep.replay.kl > 0 ||
+         (objective::needs_reference(config.objective) &&
+          (config.objective.reference.has_value() || !switches_off));
 }
 
 namespace {
@@ -137,13 +148,20 @@ int64_t clipped_bytes(const RunConfig& config, const Tuned& tuned) {
 
 }  // namespace
 
-optim::MemoryPlan plan_run(const RunConfig& config, const Tuned& tuned, int shard_size) {
+optim::MemoryPlan plan_run(const RunConfig& config, const Tuned& tuned, int shard_size, int ranks) {
   const model::DecoderConfig& shape = tuned.decoder->config();
   optim::PlanRequest request;
   request.units = tuned.decoder->units();
   request.optim = config.optim;
   request.shard = shard_size;
   request.compute_bytes = tuned.decoder->dtype() == at::kBFloat16 ? 2 : 4;
+  request.micro_batches =
+      std::max<int64_t>(config.data.batch_rows / (ranks * config.data.micro_batch_rows), 1);
+  if (config.tuning.method == "half" && config.tuning.half.redraw != "never" &&
+      config.tuning.half.state == "restore") {
+    const ParameterCounts counts = count_parameters(*tuned.decoder);
+    request.sleeping = counts.all - counts.trainable;
+  }
   optim::ActivationShape& activations = request.activations;
   activations.layers = shape.layers;
   activations.hidden = shape.hidden_size;
@@ -201,10 +219,10 @@ ParameterCounts count_parameters(const model::Decoder& decoder) {
 
 namespace {
 
-/// "lora r 16", "ia3", "full".
+/// "lora r 16", "ia3", "half", "full".
 std::string method_text(const Tuned& tuned) {
   if (!tuned.adapter.has_value()) {
-    return "full";
+    return tuned.half.has_value() ? "half" : "full";
   }
   const tuning::AdapterSpec& spec = tuned.adapter->spec();
   const core::Json* r = core::json_find(*spec.settings, "r");

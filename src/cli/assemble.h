@@ -14,6 +14,8 @@
 #include "kamerton/optim/sharded_parameters.h"
 #include "kamerton/text/bundle.h"
 #include "kamerton/tuning/adapter.h"
+#include "kamerton/tuning/half.h"
+#include "kamerton/tuning/neftune.h"
 #include "kamerton/tuning/peft_format.h"
 
 #include "run_config.h"
@@ -25,6 +27,8 @@ struct Tuned {
   std::unique_ptr<model::Decoder> decoder;
   std::optional<tuning::Adapter> adapter;
   std::optional<tuning::PeftAdapter> start;  ///< the adapter that the run goes on from
+  std::shared_ptr<tuning::Neftune> noise;    ///< null: none
+  std::optional<tuning::HalfDraws> half;     ///< method half; the flags are those of draw 0
 };
 Tuned build_tuned(const RunConfig& config);
 
@@ -43,8 +47,8 @@ void fill_packed(const RunConfig& config, const Tuned& tuned, const model::Weigh
 /// that starts from nothing is switched off instead).
 bool has_own_reference(const RunConfig& config, const Tuned& tuned);
 
-/// The predicted memory of a rank.
-optim::MemoryPlan plan_run(const RunConfig& config, const Tuned& tuned, int shard_size);
+/// The predicted memory of a rank, of `ranks` that each `shard_size` hold the model together.
+optim::MemoryPlan plan_run(const RunConfig& config, const Tuned& tuned, int shard_size, int ranks);
 
 /// Counts over all parameters.
 struct ParameterCounts {

@@ -9,6 +9,7 @@
 #include "kamerton/core/error.h"
 #include "kamerton/storage/digest.h"
 
+#include "combinations.h"
 #include "site_work.h"
 
 namespace kamerton::cli {
@@ -97,6 +98,7 @@ void validate_federation(const RunConfig& config) {
                 "would have to share",
          .hint = "objective.method: sft, dpo, kto ..."});
   }
+  refuse_in_federation(config);
   check_adapter(config);
   if (is_lora(config) && config.tuning.adapter.has_value() &&
       config.federation.adapters == "stack") {

@@ -127,7 +127,9 @@ void write_gguf(const po::variables_map& arguments, const std::filesystem::path&
                  .allowed = "--checkpoint RUN, or --model DIR with --format gguf"});
   }
   const StreamedModel source =
-      from_checkpoint ? stream_checkpoint(arguments["checkpoint"].as<std::string>(), folder)
+      from_checkpoint ? stream_checkpoint(arguments["checkpoint"].as<std::string>(),
+                                          folder,
+                                          arguments.count("ema") != 0)
                       : stream_folder(folder);
   const std::filesystem::path tokenizer(source.folder);
   model::export_gguf(
@@ -162,6 +164,7 @@ int run_export(const po::variables_map& arguments, comm::Session*) {
                     to,
                     {.dtype = dtype,
                      .merge = arguments.count("merge") != 0,
+                     .average = arguments.count("ema") != 0,
                      .base = value_or<std::string>(arguments, "model", "")});
   fmt::print("{}\n", to.string());
   return 0;
@@ -229,6 +232,7 @@ Command export_command() {
                     po::value<std::string>()->default_value("hf"),
                     "hf (safetensors folder) or gguf")("merge",
                                                        "merge the adapter into the base model")(
+                    "ema", "the moving average of the weights (optim.ema_decay)")(
                     "model,m",
                     po::value<std::string>(),
                     "the base model's folder, where it has moved since the run; gguf: what to "

@@ -49,7 +49,8 @@ int run_plan(const po::variables_map& arguments, comm::Session*) {
   const int64_t configured = config.optim.zero_stage;
   for (int64_t stage = 0; stage <= 3; ++stage) {
     config.optim.zero_stage = stage;
-    const optim::MemoryPlan plan = plan_run(config, tuned, static_cast<int>(ranks));
+    const optim::MemoryPlan plan =
+        plan_run(config, tuned, static_cast<int>(ranks), static_cast<int>(ranks));
     const auto mib = [](int64_t bytes) {
       return fmt::format("{:.0f}", static_cast<double>(bytes) / 1048576.0);
     };

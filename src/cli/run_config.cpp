@@ -4,6 +4,7 @@
 #include "kamerton/core/error.h"
 #include "kamerton/text/bundle.h"
 
+#include "combinations.h"
 #include "run_privacy.h"
 
 namespace kamerton::cli {
@@ -30,6 +31,12 @@ void describe(config::Fields& fields, RunConfig& config) {
   fields.section("mesh", config.mesh, "How ranks are arranged.");
   fields.section("train", config.train, "How long the run is and what it writes.");
   fields.section("privacy", config.privacy, "Differential privacy of single records.");
+  fields.section("keep", config.keep, "Against forgetting.");
+  fields.list("watch", config.watch, "What shall not be forgotten: its loss before and after.");
+  fields.list("tasks",
+              config.tasks,
+              "A sequence: each task starts from the last one's weights, with an optimizer and "
+              "schedule of its own.");
   fields.section("telemetry", config.telemetry, "What is recorded.");
   fields.section("federation",
                  config.federation,
@@ -56,12 +63,27 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
   }
   optim::validate(config.optim);
   objective::validate(config.objective);
+  train::validate(config.keep, config.watch, config.tasks);
+  refuse_combinations(config);
   derive(config);
   check_privacy(config);
   return config;
 }
 
 void derive(RunConfig& config) {
+  config.optim.l2 = config.keep.l2;
+  config.optim.ewc = config.keep.ewc.strength;
+  config.optim.method_groups.clear();
+  if (config.tuning.method == "lora" && config.tuning.lora.loraplus_lr_ratio != 1.0) {
+    config.optim.method_groups = {{.match = R"(.*\.lora_(embedding_)?B(\..*)?)",
+                                   .lr_ratio = config.tuning.lora.loraplus_lr_ratio,
+                                   .weight_decay = {}}};
+  }
+  if (!config.keep.replay.files.empty()) {
+    config.data.replay = data::ReplaySource{.files = config.keep.replay.files,
+                                            .ratio = config.keep.replay.ratio,
+                                            .similar = config.keep.replay.choose == "similar"};
+  }
   config.data.answers = objective::answers_of(config.objective);
   config.data.margins = config.objective.method == "reward";
   config.model.score_head = objective::scores(config.objective);

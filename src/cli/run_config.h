@@ -15,6 +15,7 @@
 #include "kamerton/optim/config.h"
 #include "kamerton/privacy/config.h"
 #include "kamerton/train/config.h"
+#include "kamerton/train/keep.h"
 #include "kamerton/tuning/config.h"
 
 namespace kamerton::cli {
@@ -34,6 +35,9 @@ struct RunConfig {
   mesh::MeshConfig mesh;
   train::TrainConfig train;
   privacy::RecordPrivacyConfig privacy;
+  train::KeepConfig keep;
+  std::vector<train::WatchConfig> watch;
+  std::vector<train::TaskConfig> tasks;
   TelemetryConfig telemetry;
   federation::FederationConfig federation;
 

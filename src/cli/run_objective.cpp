@@ -11,6 +11,7 @@
 #include "kamerton/objective/judged.h"
 #include "kamerton/objective/policy.h"
 #include "kamerton/objective/preference.h"
+#include "kamerton/objective/replay_divergence.h"
 #include "kamerton/objective/score.h"
 #include "kamerton/storage/digest.h"
 #include "kamerton/storage/filesystem.h"
@@ -193,6 +194,8 @@ void RunObjective::build(const RunConfig& config, const ObjectiveInputs& inputs)
     case data::Answers::One:
       if (chosen.method == "distill") {
         build_distillation(config, inputs);
+      } else if (config.keep.replay.kl > 0) {
+        build_replay(config, inputs);
       } else {
         objective_ = std::make_unique<objective::TokenLoss>();
       }
@@ -221,6 +224,19 @@ void RunObjective::build_distillation(const RunConfig& config, const ObjectiveIn
   }
   objective_ = std::make_unique<objective::Distillation>(
       config.objective, other_ ? &other_->decoder() : nullptr, teachers_.get());
+}
+
+/// The start model stays beside the trained one for what is replayed.
+void RunObjective::build_replay(const RunConfig& config, const ObjectiveInputs& inputs) {
+  other_ = std::make_unique<FrozenModel>(config, config.model.path, true, inputs.groups);
+  text_ += " and KL to the start model on replayed data";
+  objective_ = std::make_unique<objective::ReplayDivergence>(
+      objective::ReplayDivergence::Options{
+          .weight = config.keep.replay.kl,
+          .sharded = inputs.parameters.stage() == 3,
+          .is_replayed = [&set = inputs.train, last = inputs.train.summary().sources.size() - 1](
+                             int64_t index) { return set.source_of(index) == last; }},
+      other_->decoder());
 }
 
 void RunObjective::find_teacher_numbers(const RunConfig& config, const ObjectiveInputs& inputs) {

@@ -45,6 +45,7 @@ class RunObjective {
   void build(const RunConfig& config, const ObjectiveInputs& inputs);
   void build_distillation(const RunConfig& config, const ObjectiveInputs& inputs);
   void find_teacher_numbers(const RunConfig& config, const ObjectiveInputs& inputs);
+  void build_replay(const RunConfig& config, const ObjectiveInputs& inputs);
   void build_policy(const RunConfig& config, const ObjectiveInputs& inputs);
   std::unique_ptr<objective::Judge> make_judge(const RunConfig& config,
                                                const objective::RewardConfig& reward,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "run_reporter.h"
 
+#include <cmath>
 #include <cstdio>
 
 #include <fmt/format.h>
@@ -119,7 +120,9 @@ void RunReporter::record(const train::StepDone& event) {
 
 void RunReporter::record(const train::EvalDone& event) {
   telemetry::Record line{.kind = "eval", .step = event.step, .values = {}};
-  line.add("loss", event.loss);
+  if (!std::isnan(event.loss)) {  // without held-out data there is only what is watched
+    line.add("loss", event.loss);
+  }
   for (const auto& [name, value] : event.metrics) {
     line.add(name, value);
   }
@@ -184,10 +187,16 @@ void RunReporter::finish(const optim::MemoryPlan& plan,
                               {"peak_rss_bytes", peak},
                               {"peak_tensor_bytes", held},
                               {"planned_bytes", plan.total()},
+                              {"planned",
+                               {{"parameters", plan.parameters},
+                                {"gradients", plan.gradients},
+                                {"optimizer_state", plan.optimizer_state},
+                                {"reduced_per_step", plan.reduced_per_step}}},
                               {"engine_bytes",
                                {{"parameters", engine.parameters},
                                 {"gradients", engine.gradients},
                                 {"optimizer_state", engine.optimizer_state},
+                                {"reduced_per_step", engine.reduced_per_step},
                                 {"transient_peak", engine.transient_peak},
                                 {"largest_unit_parameters", engine.largest_unit_parameters},
                                 {"largest_unit_gradients", engine.largest_unit_gradients}}}};

@@ -163,9 +163,11 @@ train::Parts Workplace::Impl::parts(OpenSite& site) {
           .parameters = *parameters,
           .batches = *site.batches,
           .dropout = tuned.adapter.has_value() ? &tuned.adapter->dropout_keys() : nullptr,
+          .noise = tuned.noise.get(),
           .snapshots = nullptr,
           .begin_step = {},
           .evaluate = {},
+          .judge = {},
           .emit = {}};
 }
 

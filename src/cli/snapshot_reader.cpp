@@ -10,6 +10,8 @@
 #include "kamerton/core/error.h"
 #include "kamerton/core/format.h"
 
+#include "saved_weights.h"
+
 namespace kamerton::cli {
 namespace {
 
@@ -61,8 +63,8 @@ RunConfig saved_config(const core::Json& extra, const std::string& base) {
   return config;
 }
 
-/// The decoder with the trained weights of a checkpoint, whole, in fp32.
-Tuned load_tuned(const Place& place, const RunConfig& saved) {
+/// The decoder with the trained weights of a checkpoint, or their moving average, whole, in fp32.
+Tuned load_tuned(const Place& place, const RunConfig& saved, bool average = false) {
   RunConfig config = saved;
   config.model.dtype = "fp32";
   config.model.activation_checkpointing = "none";
@@ -72,26 +74,23 @@ Tuned load_tuned(const Place& place, const RunConfig& saved) {
   const at::NoGradGuard no_grad;
   const auto weights = model::open_weights(config.model, *tuned.decoder);
   const optim::ShardedParameters::Fill fill = filler(config, tuned, *weights);
+  const checkpoint::Store store = open_store(place.checkpoints);
+  const SavedWeights saved_weights(store, place.step, average);
   std::vector<checkpoint::Slice> slices;
-  std::vector<std::pair<at::Tensor, at::Tensor>> copies;  // on a device: host memory, value
+  std::vector<std::pair<at::Tensor, at::Tensor>> copies;  // on a device, in bf16: memory, value
   for (const tensor::ParameterPtr& parameter : tuned.decoder->parameters()) {
-    at::Tensor memory = parameter->value.detach();
-    if (!parameter->trainable) {
-      fill(*parameter, 0, memory.view({-1}));
-    } else {
-      if (!memory.is_cpu()) {
-        copies.emplace_back(at::empty(parameter->shape, at::kFloat), memory);
-        memory = copies.back().first;
-      }
-      slices.push_back({.name = "model." + parameter->name,
-                        .dtype = storage::DType::F32,
-                        .shape = parameter->shape,
-                        .offset = 0,
-                        .length = parameter->numel(),
-                        .data = memory.data_ptr()});
+    const at::Tensor value = parameter->value.detach();
+    const std::optional<SavedWeights::Saved> found = saved_weights.find(*parameter, value);
+    if (!found.has_value()) {
+      fill(*parameter, 0, value.view({-1}));
+      continue;
     }
+    if (!found->memory.is_same(value)) {
+      copies.emplace_back(found->memory, value);
+    }
+    slices.push_back(found->slice);
   }
-  open_store(place.checkpoints).read(place.step, slices);
+  store.read(place.step, slices);
   for (const auto& [memory, value] : copies) {
     value.copy_(memory);
   }
@@ -144,7 +143,7 @@ void export_checkpoint(const fs::path& checkpoint,
   RunConfig config =
       saved_config(open_store(place.checkpoints).read_extra(place.step), options.base);
   config.model.device = "cpu";  // nothing is computed
-  Tuned tuned = load_tuned(place, config);
+  Tuned tuned = load_tuned(place, config, options.average);
   if (tuned.adapter.has_value() && !options.merge) {
     const auto base = model::open_weights(config.model, *tuned.decoder);
     tuning::write_peft(to,

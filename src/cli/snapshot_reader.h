@@ -36,7 +36,8 @@ SavedRun read_saved_run(const std::filesystem::path& checkpoint, const std::stri
 struct ExportOptions {
   at::ScalarType dtype = at::kBFloat16;
   bool merge = false;
-  std::string base;  ///< the base model's folder; empty: as the run's config says
+  bool average = false;  ///< the moving average of the weights instead of the weights
+  std::string base;      ///< the base model's folder; empty: as the run's config says
 };
 
 /// Writes the state of a checkpoint (or of a run's newest) as a PEFT adapter or a Hugging Face

@@ -7,6 +7,7 @@
 #include "kamerton/core/error.h"
 
 #include "assemble.h"
+#include "saved_weights.h"
 #include "snapshot_reader.h"
 
 namespace kamerton::cli {
@@ -25,22 +26,18 @@ struct CheckpointSource {
   RunConfig config;
   Tuned tuned;
   std::unique_ptr<model::WeightSource> base;
+  SavedWeights saved;
 
-  /// As it is in the checkpoint, or as the run started with it.
+  /// As it is in the checkpoint, or as the run started with it; fp32.
   at::Tensor value(const tensor::Parameter& parameter) const {
-    at::Tensor values = at::empty(parameter.shape, at::kFloat);
-    if (!parameter.trainable) {
+    const std::optional<SavedWeights::Saved> found = saved.find(parameter);
+    if (!found.has_value()) {
+      at::Tensor values = at::empty(parameter.shape, at::kFloat);
       filler(config, tuned, *base)(parameter, 0, values.view({-1}));
       return values;
     }
-    store.read(step,
-               {{.name = "model." + parameter.name,
-                 .dtype = storage::DType::F32,
-                 .shape = parameter.shape,
-                 .offset = 0,
-                 .length = parameter.numel(),
-                 .data = values.data_ptr()}});
-    return values;
+    store.read(step, {found->slice});
+    return found->memory.to(at::kFloat);
   }
 
   at::Tensor fetch(const tensor::Parameter& parameter) const {
@@ -68,7 +65,9 @@ StreamedModel stream_folder(const std::string& folder) {
   return streamed;
 }
 
-StreamedModel stream_checkpoint(const std::filesystem::path& checkpoint, const std::string& base) {
+StreamedModel stream_checkpoint(const std::filesystem::path& checkpoint,
+                                const std::string& base,
+                                bool average) {
   SavedRun saved = read_saved_run(checkpoint, base);
   saved.config.model.dtype = "fp32";
   saved.config.model.device = "cpu";
@@ -83,8 +82,13 @@ StreamedModel stream_checkpoint(const std::filesystem::path& checkpoint, const s
                        .got = tuned.adapter->spec().method,
                        .hint = "export without --merge"});
   }
-  auto source = std::make_shared<CheckpointSource>(CheckpointSource{
-      std::move(saved.store), saved.step, saved.config, std::move(tuned), std::move(weights)});
+  SavedWeights saved_weights(saved.store, saved.step, average);
+  auto source = std::make_shared<CheckpointSource>(CheckpointSource{std::move(saved.store),
+                                                                    saved.step,
+                                                                    saved.config,
+                                                                    std::move(tuned),
+                                                                    std::move(weights),
+                                                                    std::move(saved_weights)});
   // The decoder lives as long as its source.
   return {std::shared_ptr<model::Decoder>(source, source->tuned.decoder.get()),
           saved.config.model.path,

@@ -21,7 +21,9 @@ struct StreamedModel {
 StreamedModel stream_folder(const std::string& folder);
 
 /// The state of a checkpoint (or of a run's newest) over its base model. `base`: that model's
-/// folder; empty: as the run's config says.
-StreamedModel stream_checkpoint(const std::filesystem::path& checkpoint, const std::string& base);
+/// folder; empty: as the run's config says. `average`: the moving average of the weights.
+StreamedModel stream_checkpoint(const std::filesystem::path& checkpoint,
+                                const std::string& base,
+                                bool average = false);
 
 }  // namespace kamerton::cli

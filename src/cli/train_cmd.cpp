@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // kamerton train: each line uses only the lines above it.
-#include <cstring>
+#include <cmath>
 #include <filesystem>
 
 #include <ATen/ATen.h>
@@ -12,9 +12,7 @@
 #include "kamerton/core/format.h"
 #include "kamerton/core/log.h"
 #include "kamerton/eval/evaluator.h"
-#include "kamerton/mesh/mesh.h"
 #include "kamerton/mesh/threads.h"
-#include "kamerton/storage/digest.h"
 #include "kamerton/storage/filesystem.h"
 #include "kamerton/telemetry/memory.h"
 #include "kamerton/tensor/allocator.h"
@@ -25,10 +23,14 @@
 #include "command.h"
 #include "data_check.h"
 #include "on_first_rank.h"
+#include "phase.h"
+#include "redraw.h"
 #include "run_objective.h"
 #include "run_privacy.h"
 #include "run_reporter.h"
 #include "streamed_model.h"
+#include "task_table.h"
+#include "watch.h"
 
 namespace kamerton::cli {
 namespace {
@@ -40,7 +42,9 @@ using core::ErrorKind;
 /// A run that exists is not overwritten by accident. Collective.
 void refuse_existing_run(const RunConfig& config, bool resume, const comm::Group& world) {
   on_first_rank(world, [&] {
-    if (!resume && fs::exists(config.folder() / "metrics.jsonl")) {
+    const bool begun =
+        fs::exists(config.folder() / "metrics.jsonl") || fs::exists(config.folder() / "tasks.json");
+    if (!resume && begun) {
       throw Error(ErrorKind::Output,
                   {.where = "cli.train",
                    .what = "this run exists already",
@@ -57,57 +61,6 @@ void make_folder(const RunConfig& config, const comm::Group& world) {
     storage::write_file_atomic(
         storage::posix_filesystem(), config.folder() / "config.yaml", config::dump(config));
   });
-}
-
-/// Token counts of all examples, each rank its share.
-std::vector<int32_t> gather_lengths(const data::Dataset& set, const comm::Group& world) {
-  const int64_t size = set.size();
-  const auto mine =
-      set.lengths(size * world.rank() / world.size(), size * (world.rank() + 1) / world.size());
-  std::vector<int32_t> all;
-  all.reserve(static_cast<size_t>(size));
-  for (const std::string& part : world.all_gather(std::string_view(
-           reinterpret_cast<const char*>(mine.data()), mine.size() * sizeof(int32_t)))) {
-    const size_t begin = all.size();
-    all.resize(begin + part.size() / sizeof(int32_t));
-    std::memcpy(all.data() + begin, part.data(), part.size());
-  }
-  return all;
-}
-
-int64_t count_steps(const RunConfig& config, data::TrainStream& batches, const comm::Group& world) {
-  if (config.train.steps.has_value()) {
-    return *config.train.steps;
-  }
-  std::vector<int32_t> lengths;
-  if (config.data.packing) {
-    lengths = gather_lengths(batches.dataset(), world);
-  }
-  const int64_t steps = batches.steps_for_epochs(config.train.epochs.value_or(1.0), lengths);
-  batches.use_lengths(std::move(lengths));
-  return steps;
-}
-
-train::RunIdentity identity_of(const RunConfig& config,
-                               const text::TokenizerBundle& bundle,
-                               int64_t total_steps,
-                               const comm::Group& world) {
-  return {.config_yaml = config::dump(config),
-          .base_model = config.model.path,
-          .method = config.tuning.method,
-          .total_steps = total_steps,
-          .details_json = core::Json{{"tokenizer_digest",
-                                      storage::to_hex(storage::digest_of(bundle.digest_text()))},
-                                     {"world_size", world.size()},
-                                     {"zero_stage", config.optim.zero_stage}}
-                              .dump()};
-}
-
-checkpoint::StoreOptions store_options(const RunConfig& config) {
-  const char* job = std::getenv("SLURM_JOB_ID");  // a requeued job takes its own lock over
-  return {.keep = config.train.checkpoint.keep,
-          .owner = job == nullptr ? "" : std::string("slurm-") + job,
-          .program_version = KAMERTON_VERSION};
 }
 
 /// What a user takes away: the adapter, at once in PEFT's form; a reward model whole, from the last
@@ -159,43 +112,12 @@ void show_keys(const po::variables_map& arguments, const comm::Group& world) {
   std::fputs(text.c_str(), stdout);
 }
 
-/// What a run is made of; each member uses only those above it.
-struct Run {
-  const RunConfig& config;
-  const comm::Group& world;
-  mesh::Mesh mesh;
-  text::TokenizerBundle bundle;
-  Tuned tuned;
-  data::TrainStream batches;
-  std::optional<data::EvalSet> held_out;
-  int64_t total_steps;
-
-  Run(const RunConfig& run_config, const comm::Group& group)
-      : config(run_config),
-        world(group),
-        mesh(mesh::build(config.mesh, world)),
-        bundle(text::load_bundle(config.model.path)),
-        tuned(build_tuned(config)),
-        batches(config.data, seed(), bundle, world.rank(), world.size(), max_positions()),
-        held_out(data::has_eval(config.data)
-                     ? std::optional(data::open_eval(config.data, bundle, max_positions()))
-                     : std::nullopt),
-        total_steps(count_steps(config, batches, world)) {}
-
-  uint64_t seed() const { return static_cast<uint64_t>(config.train.seed); }
-  int64_t max_positions() const { return tuned.decoder->config().max_positions; }
-};
-
 /// Gives the parameters memory and fills it; the base model's files are closed again at the end
 /// (their pages count as ours).
 std::unique_ptr<optim::ShardedParameters> place(Run& run) {
   model::Decoder& decoder = *run.tuned.decoder;
   auto parameters = std::make_unique<optim::ShardedParameters>(
-      decoder.units(),
-      optim::ShardGroups{run.mesh.shard(), run.mesh.replicate()},
-      run.config.optim,
-      decoder.dtype(),
-      decoder.device());
+      decoder.units(), run.groups(), run.config.optim, decoder.dtype(), decoder.device());
   decoder.set_hooks(parameters.get());
   const auto weights = model::open_weights(run.config.model, decoder);
   parameters->load(filler(run.config, run.tuned, *weights));
@@ -203,77 +125,230 @@ std::unique_ptr<optim::ShardedParameters> place(Run& run) {
   return parameters;
 }
 
-/// On the held-out examples. Collective.
-train::EvalDone evaluate(const Run& run, const train::Parts& parts, int64_t step) {
-  const int64_t rows = run.config.data.micro_batch_rows;
-  if (objective::evaluates_itself(run.config.objective)) {
+/// On the held-out examples, where there are any, and what is watched. Collective.
+train::EvalDone evaluate(
+    const Run& run, const Phase& phase, const train::Parts& parts, Watch& watch, int64_t step) {
+  const int64_t rows = phase.config.data.micro_batch_rows;
+  train::EvalDone done{step, std::nan(""), {}};
+  if (phase.held_out.has_value() && objective::evaluates_itself(phase.config.objective)) {
     const eval::ObjectiveReport report =
-        eval::evaluate_objective(parts.model, parts.objective, *run.held_out, rows, run.world);
-    return {step, report.loss, report.metrics};
+        eval::evaluate_objective(parts.model, parts.objective, *phase.held_out, rows, run.world);
+    done = {step, report.loss, report.metrics};
+  } else if (phase.held_out.has_value()) {
+    const eval::LossReport report =
+        eval::evaluate_loss(parts.model, *phase.held_out, rows, run.world);
+    done = {step, report.loss(), {{"perplexity", report.perplexity()}}};
   }
-  const eval::LossReport report = eval::evaluate_loss(parts.model, *run.held_out, rows, run.world);
-  return {step, report.loss(), {{"perplexity", report.perplexity()}}};
+  watch.measure(run, done);
+  return done;
 }
 
-/// From placed parameters to the end of the run.
-int go(Run& run,
-       optim::ShardedParameters& parameters,
-       RunObjective& objective,
-       bool resume,
-       comm::Session& session,
-       const std::string& threads) {
-  const RunConfig& config = run.config;
+/// What lasts over all phases of a run.
+struct Engine {
+  Run& run;
+  optim::ShardedParameters& parameters;
+  Watch& watch;
+  comm::Session& session;
+  const std::string& threads;
+};
+
+/// A reason to end the phase, when a watched set has lost too much; rolls back where that is asked.
+std::optional<std::string> judge(const Watch& watch,
+                                 Best& best,
+                                 train::Snapshots& snapshots,
+                                 const train::EvalDone& done,
+                                 train::Progress& progress) {
+  const std::optional<Watch::Breach> breach = watch.breach();
+  if (!breach.has_value()) {
+    best.consider(done, progress);
+    return std::nullopt;
+  }
+  if (!breach->rollback) {
+    return breach->text;
+  }
+  return best.roll_back(snapshots, progress)
+             ? fmt::format("{}: rolled back to step {}", breach->text, progress.step)
+             : breach->text + ": there is no earlier evaluation to roll back to";
+}
+
+/// What a phase calls back for.
+train::Parts parts_of(const Engine& engine,
+                      Phase& phase,
+                      objective::Objective& objective,
+                      train::Snapshots& snapshots,
+                      Redraw& redraw,
+                      Best& best,
+                      train::RecordPrivacy* privacy,
+                      RunReporter& reporter) {
+  Run& run = engine.run;
+  return {.config = phase.config.train,
+          .optim_config = phase.config.optim,
+          .world = run.world,
+          .model = *run.tuned.decoder,
+          .objective = objective,
+          .parameters = engine.parameters,
+          .batches = phase.batches,
+          .dropout = run.tuned.adapter.has_value() ? &run.tuned.adapter->dropout_keys() : nullptr,
+          .noise = run.tuned.noise.get(),
+          .snapshots = &snapshots,
+          .begin_step =
+              [&engine, &run, &redraw](int64_t step) {
+                engine.session.watchdog().note_step(step);
+                redraw.before_step(step, run.world);
+                return comm::fault_at_step(engine.session.fault(), run.world.rank(), step) ==
+                       comm::FaultAction::Nan;
+              },
+          .evaluate = {},
+          .judge =
+              [&engine, &best, &snapshots](const train::EvalDone& done, train::Progress& progress) {
+                return judge(engine.watch, best, snapshots, done, progress);
+              },
+          .emit = [&reporter](const train::Event& event) { reporter.on(event); },
+          .privacy = privacy};
+}
+
+/// A phase from placed parameters to its end; a later task starts the optimizer anew.
+train::Outcome go(const Engine& engine, Phase& phase, bool resume) {
+  Run& run = engine.run;
+  const RunConfig& config = phase.config;
+  RunObjective objective(config,
+                         {.tuned = run.tuned,
+                          .parameters = engine.parameters,
+                          .groups = run.groups(),
+                          .world = run.world,
+                          .train = phase.batches.dataset(),
+                          .held_out = phase.held_out.has_value() ? &*phase.held_out : nullptr});
   train::Snapshots snapshots(config.folder() / "checkpoints",
                              run.world,
-                             parameters,
-                             run.batches,
-                             identity_of(config, run.bundle, run.total_steps, run.world),
+                             engine.parameters,
+                             phase.batches,
+                             identity_of(run, phase),
                              store_options(config),
                              &objective.get());
-  train::Progress progress;
+  Best best(run, phase, engine.parameters, engine.watch);
+  const optim::MemoryPlan plan =
+      plan_run(config, run.tuned, run.mesh.shard().size(), run.world.size());
+  Redraw redraw(config, run.tuned, engine.parameters, phase.number, steps_of_epoch(run, phase));
+  std::optional<train::Progress> saved;
   if (resume) {
-    progress = snapshots.resume().value_or(progress);
+    saved = snapshots.resume([&redraw](int64_t steps) { redraw.catch_up(steps); });
+    best.remember();
   }
-  const optim::MemoryPlan plan = plan_run(config, run.tuned, run.mesh.shard().size());
-  RunReporter reporter(config, run.world, progress.step, run.total_steps);
-  std::optional<train::RecordPrivacy> privacy =
-      open_privacy(config, run.batches.size(), run.batches.digest(), run.total_steps, run.world);
+  const std::vector<std::string> kept = kept_files(run.config, phase.number);
+  if (!saved.has_value() && config.optim.ewc > 0 && !kept.empty()) {
+    measure_importance(run, kept, engine.parameters);
+  }
+  train::Progress progress = saved.value_or(train::Progress{});
+  RunReporter reporter(config, run.world, progress.step, phase.total_steps);
+  std::optional<train::RecordPrivacy> privacy = open_privacy(
+      config, phase.batches.size(), phase.batches.digest(), phase.total_steps, run.world);
   reporter.header({.model = describe(run.tuned),
                    .objective = objective.text(),
-                   .data = run.batches.summary().text(),
+                   .data = phase.batches.summary().text(),
                    .mesh = run.mesh.describe(),
-                   .threads = threads,
+                   .threads = engine.threads,
                    .memory = optim::to_text(plan),
                    .privacy = privacy.has_value() ? privacy->text() : ""});
-
-  train::Parts parts{
-      .config = config.train,
-      .optim_config = config.optim,
-      .world = run.world,
-      .model = *run.tuned.decoder,
-      .objective = objective.get(),
-      .parameters = parameters,
-      .batches = run.batches,
-      .dropout = run.tuned.adapter.has_value() ? &run.tuned.adapter->dropout_keys() : nullptr,
-      .snapshots = &snapshots,
-      .begin_step = {},
-      .evaluate = {},
-      .emit = [&reporter](const train::Event& event) { reporter.on(event); },
-      .privacy = privacy.has_value() ? &*privacy : nullptr};
-  parts.begin_step = [&](int64_t step) {
-    session.watchdog().note_step(step);
-    return comm::fault_at_step(session.fault(), run.world.rank(), step) == comm::FaultAction::Nan;
-  };
-  if (run.held_out.has_value()) {
-    parts.evaluate = [&](int64_t step) { return evaluate(run, parts, step); };
+  train::Parts parts = parts_of(engine,
+                                phase,
+                                objective.get(),
+                                snapshots,
+                                redraw,
+                                best,
+                                privacy.has_value() ? &*privacy : nullptr,
+                                reporter);
+  if (phase.held_out.has_value() || !engine.watch.empty()) {
+    parts.evaluate = [&](int64_t step) { return evaluate(run, phase, parts, engine.watch, step); };
   }
-  if (train::run_loop(parts, progress, run.total_steps) == train::Outcome::Preempted) {
+  const train::Outcome outcome = train::run_loop(parts, progress, phase.total_steps);
+  if (outcome == train::Outcome::Preempted) {
     reporter.farewell("saved; go on with --resume");
-    return core::exit_code(ErrorKind::Preempted);
+    return outcome;
   }
-  write_result(config, run.tuned, parameters, run.world);
-  reporter.finish(plan, parameters.bytes(), run.tuned.adapter.has_value());
-  return 0;
+  write_result(config, run.tuned, engine.parameters, run.world);
+  reporter.finish(plan, engine.parameters.bytes(), run.tuned.adapter.has_value());
+  return outcome;
+}
+
+/// What every task's held-out data say now. Collective.
+TaskTable::Row measure_tasks(const Run& run, const std::vector<data::EvalSet>& sets) {
+  TaskTable::Row row;
+  for (const data::EvalSet& set : sets) {
+    const eval::LossReport report =
+        eval::evaluate_loss(*run.tuned.decoder, set, run.config.data.micro_batch_rows, run.world);
+    row.push_back({report.loss(), report.token_accuracy()});
+  }
+  return row;
+}
+
+/// Between two tasks: another half where tasks redraw, an optimizer that starts anew, a new start
+/// that distance is measured from.
+void begin_task(const Engine& engine, int64_t number) {
+  const RunConfig& config = engine.run.config;
+  if (engine.run.tuned.half.has_value() && config.tuning.half.redraw == "task") {
+    const tuning::HalfDraws::Set drawn = engine.run.tuned.half->draw(number);
+    engine.parameters.retarget(
+        [&drawn](const tensor::Parameter& parameter) { return drawn.contains(&parameter); },
+        optim::StateOnRetarget::Drop);
+  }
+  engine.parameters.reset_state();
+  if (config.optim.l2 > 0 || config.optim.ewc > 0) {
+    engine.parameters.anchor_here();
+  }
+}
+
+/// The weights that a finished task has left.
+void load_finished(const Engine& engine, const RunConfig& config, int64_t number) {
+  Phase phase(engine.run, config, number);
+  train::Snapshots(config.folder() / "checkpoints",
+                   engine.run.world,
+                   engine.parameters,
+                   phase.batches,
+                   identity_of(engine.run, phase),
+                   store_options(config))
+      .resume();
+}
+
+/// config.tasks, each from the last one's weights.
+train::Outcome run_tasks(const Engine& engine, bool resume) {
+  const Run& run = engine.run;
+  const RunConfig& config = run.config;
+  std::vector<std::string> names;
+  std::vector<data::EvalSet> sets;
+  for (size_t task = 0; task < config.tasks.size(); ++task) {
+    names.push_back(config.tasks[task].name);
+    const RunConfig own = config_of_task(config, task);
+    sets.push_back(open_other(own, own.data.eval, run.bundle, run.max_positions()));
+  }
+  TaskTable table(config.folder() / "tasks.json", names);
+  if (resume) {
+    table.read(run.world);
+  }
+  if (!table.started()) {
+    table.add(measure_tasks(run, sets), run.world);
+  }
+  for (size_t task = 0; task < config.tasks.size(); ++task) {
+    const auto number = static_cast<int64_t>(task);
+    const RunConfig own = config_of_task(config, task);
+    if (task > 0) {
+      begin_task(engine, number);
+    }
+    if (task < table.finished()) {
+      if (task + 1 == table.finished()) {
+        load_finished(engine, own, number);
+      }
+      continue;
+    }
+    Phase phase(run, own, number);
+    make_folder(own, run.world);
+    core::log_info(fmt::format("task {} of {}: {}", task + 1, names.size(), names[task]));
+    if (go(engine, phase, resume) == train::Outcome::Preempted) {
+      return train::Outcome::Preempted;
+    }
+    table.add(measure_tasks(run, sets), run.world);
+    core::log_info(table.text());
+  }
+  return train::Outcome::Finished;
 }
 
 int run_train(const po::variables_map& arguments, comm::Session* session) {
@@ -291,25 +366,29 @@ int run_train(const po::variables_map& arguments, comm::Session* session) {
   const std::string threads = mesh::choose_threads(session->topology());
 
   const comm::Group ranks = device_world(config.model.device, *session, config.train.watchdog_s);
-  Run run(config,
-          ranks);  // what is wrong with config or data shows here, before anything is written
-  on_first_rank(world, [&] {
-    check_data(config.data, run.batches.dataset(), run.held_out ? &*run.held_out : nullptr);
-  });
+  Run run(config, ranks);
+  Watch watch(run);
+  std::optional<Phase> only;  // what is wrong with config or data shows before anything is written
+  if (config.tasks.empty()) {
+    only.emplace(run, config, 0);
+    on_first_rank(world, [&] {
+      check_data(config.data, only->batches.dataset(), only->held_out ? &*only->held_out : nullptr);
+    });
+  } else {
+    for (size_t task = 0; task < config.tasks.size(); ++task) {
+      const Phase phase(run, config_of_task(config, task), static_cast<int64_t>(task));
+    }
+  }
   make_folder(config, world);
   session->set_report_folder(config.folder());
   session->watchdog().start(config.folder(), config.train.watchdog_s);
   train::catch_stop_signals();
 
   const auto parameters = place(run);
-  RunObjective objective(config,
-                         {.tuned = run.tuned,
-                          .parameters = *parameters,
-                          .groups = {run.mesh.shard(), run.mesh.replicate()},
-                          .world = run.world,
-                          .train = run.batches.dataset(),
-                          .held_out = run.held_out.has_value() ? &*run.held_out : nullptr});
-  return go(run, *parameters, objective, resume, *session, threads);
+  watch.measure_start(run);
+  const Engine engine{run, *parameters, watch, *session, threads};
+  const train::Outcome outcome = only ? go(engine, *only, resume) : run_tasks(engine, resume);
+  return outcome == train::Outcome::Preempted ? core::exit_code(ErrorKind::Preempted) : 0;
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "kamerton/data/dataset.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include <fmt/format.h>
@@ -12,6 +13,7 @@
 #include "kamerton/text/bundle.h"
 
 #include "dataset_impl.h"
+#include "replay.h"
 #include "token_store.h"
 
 namespace kamerton::data {
@@ -36,12 +38,49 @@ std::vector<Preparer> make_preparers(const Sources& sources,
   return preparers;
 }
 
+/// Examples of all parts but the last.
+int64_t own_size(const std::vector<MixturePart>& parts) {
+  int64_t size = -parts.back().size;
+  for (const MixturePart& part : parts) {
+    size += part.size;
+  }
+  return size;
+}
+
+/// The last part is drawn `ratio` of the time, the others as they would be without it.
+void weigh_replay(std::vector<MixturePart>& parts, double ratio, double temperature) {
+  double sum = 0.0;
+  for (size_t i = 0; i + 1 < parts.size(); ++i) {
+    parts[i].weight =
+        parts[i].weight.value_or(std::pow(static_cast<double>(parts[i].size), 1.0 / temperature));
+    sum += *parts[i].weight;
+  }
+  for (size_t i = 0; i + 1 < parts.size(); ++i) {
+    *parts[i].weight *= (1.0 - ratio) / sum;
+  }
+  parts.back().weight = ratio;
+}
+
 Mixture make_mixture(const Sources& sources, const DataConfig& config) {
   std::vector<MixturePart> parts;
   for (const Sources::Part& part : sources.parts()) {
     parts.push_back({.size = part.size, .weight = part.config.weight});
   }
-  return {parts, config.mixture_temperature};
+  const bool replays =
+      config.replay.has_value() && sources.parts().back().config.name == kReplayName;
+  if (!replays) {
+    return {parts, config.mixture_temperature};
+  }
+  const double temperature = config.mixture_temperature;
+  const bool weighted = parts.front().weight.has_value();
+  weigh_replay(parts, config.replay->ratio, temperature);
+  const bool enough = parts.back().size == replay_count(own_size(parts), config.replay->ratio);
+  if (enough && !weighted && temperature == 1.0) {  // each record once a pass
+    for (MixturePart& part : parts) {
+      part.weight.reset();
+    }
+  }
+  return {parts, 1.0};
 }
 
 }  // namespace
@@ -312,7 +351,8 @@ Dataset::Dataset(const DataConfig& config,
                  Side side,
                  const text::TokenizerBundle& bundle,
                  int64_t max_positions)
-    : impl_(std::make_unique<Impl>(train_sources(config), config, side, bundle, max_positions)) {}
+    : impl_(std::make_unique<Impl>(
+          train_sources(config, side), config, side, bundle, max_positions)) {}
 Dataset::~Dataset() = default;
 Dataset::Dataset(Dataset&&) noexcept = default;
 Dataset& Dataset::operator=(Dataset&&) noexcept = default;

@@ -66,6 +66,12 @@ Selection Selection::build(int64_t records,
   return selection;
 }
 
+Selection Selection::of(std::vector<uint64_t> records) {
+  Selection selection;
+  selection.small_ = std::move(records);
+  return selection;
+}
+
 std::span<const uint64_t> Selection::all() const {
   if (!table_) {
     return small_;

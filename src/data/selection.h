@@ -35,6 +35,9 @@ class Selection {
                          const std::function<std::string(int64_t)>& read,
                          const Options& options);
 
+  /// These records.
+  static Selection of(std::vector<uint64_t> records);
+
   int64_t size() const { return static_cast<int64_t>(all().size()); }
   int64_t operator[](int64_t i) const {
     return static_cast<int64_t>(all()[static_cast<size_t>(i)]);

@@ -72,6 +72,12 @@ void for_each_word(std::string_view text, const Visit& visit) {
 
 }  // namespace
 
+std::vector<uint64_t> word_hashes(std::string_view text) {
+  std::vector<uint64_t> words;
+  for_each_word(text, [&words](uint64_t word) { words.push_back(word); });
+  return words;
+}
+
 std::vector<uint64_t> shingles_of(std::string_view text, const StopShingles& stop) {
   std::vector<uint64_t> result;
   std::array<uint64_t, 2> before = {};

@@ -17,6 +17,9 @@ using StopShingles = std::unordered_set<uint64_t>;
 /// punctuation does not): sorted, without repeats, without `stop`. Fewer than three words: empty.
 std::vector<uint64_t> shingles_of(std::string_view text, const StopShingles& stop);
 
+/// Of each word of a text, in order.
+std::vector<uint64_t> word_hashes(std::string_view text);
+
 /// Equal for texts that differ in blanks only.
 uint64_t text_key(std::string_view text);
 

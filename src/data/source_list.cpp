@@ -49,7 +49,10 @@ std::vector<SourceConfig> sources_of_files(const std::vector<std::string>& files
   return {filled_in(std::move(source), config)};
 }
 
-std::vector<SourceConfig> train_sources(const DataConfig& config) {
+namespace {
+
+/// data.sources, or one source of data.train.
+std::vector<SourceConfig> own_sources(const DataConfig& config) {
   if (config.validation_fraction > 0 && !config.eval.empty()) {
     refuse("data.eval and data.validation_fraction exclude each other",
            "held-out files, or a share of the training data");
@@ -70,6 +73,25 @@ std::vector<SourceConfig> train_sources(const DataConfig& config) {
     sources.push_back(filled_in(source, config));
   }
   check_weights(sources, config);
+  return sources;
+}
+
+}  // namespace
+
+std::vector<SourceConfig> train_sources(const DataConfig& config, Side side) {
+  std::vector<SourceConfig> sources = own_sources(config);
+  if (config.replay.has_value() && side != Side::Validation) {
+    for (const SourceConfig& source : sources) {
+      if (source.name == kReplayName) {
+        refuse("a source of data.sources has the name that keep.replay's data have",
+               "another name");
+      }
+    }
+    SourceConfig replay;
+    replay.name = kReplayName;
+    replay.files = config.replay->files;
+    sources.push_back(std::move(replay));
+  }
   return sources;
 }
 

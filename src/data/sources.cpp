@@ -12,6 +12,7 @@
 #include "kamerton/text/bundle.h"
 
 #include "file_list.h"
+#include "replay.h"
 #include "staging.h"
 #include "stored_tokens.h"
 
@@ -107,7 +108,9 @@ void Sources::open_part(const SourceConfig& source, Side side) {
     is_store_manifest(path) ? open_store(path) : open_file(path);
   }
   part.size = records_ - part.first_record;
-  if (side != Side::All && config_.validation_fraction > 0) {
+  if (config_.replay.has_value() && part.config.name == kReplayName) {
+    select_replay(part);
+  } else if (side != Side::All && config_.validation_fraction > 0) {
     select(part, side);
   }
   part.size = std::min(part.size, part.config.max_examples.value_or(part.size));
@@ -218,6 +221,17 @@ void Sources::select(Part& part, Side side) {
          .hint = "another fraction, or held-out files in data.eval"});
   }
   part.size = part.selection->size();
+}
+
+/// As many records as the ratio asks for beside those of the other parts; all when there are fewer.
+void Sources::select_replay(Part& part) {
+  const int64_t count = std::min(replay_count(size_, config_.replay->ratio), part.size);
+  const int64_t first = part.first_record;
+  const RecordList general{part.size, [&](int64_t i) { return read(place(first + i)); }};
+  const RecordList own{size_, [&](int64_t i) { return raw(i); }};
+  part.selection = Selection::of(config_.replay->similar ? similar_records(count, general, own)
+                                                         : random_records(count, part.size));
+  part.size = count;
 }
 
 size_t Sources::part_of(int64_t index) const {
@@ -375,6 +389,9 @@ std::string Sources::fingerprint() const {
                         name_of(part.layout),
                         part.config.weight.value_or(0.0),
                         part.selection ? config_.validation_fraction : 0.0);
+    text += part.config.name == kReplayName && part.selection
+                ? fmt::format("replay {} {}\n", config_.replay->ratio, config_.replay->similar)
+                : "";
     for (const auto& [name, column] : part.config.columns.given()) {
       text += name + "=" + column + "\n";
     }

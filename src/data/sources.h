@@ -26,9 +26,10 @@
 namespace kamerton::data {
 
 /// What the data set is made of, with the settings that each source takes over from DataConfig:
-/// data.sources, or one source of all files. ErrorKind::Config for settings that exclude each
-/// other.
-std::vector<SourceConfig> train_sources(const DataConfig& config);
+/// data.sources, or one source of all files; for training the replayed one last. ErrorKind::Config
+/// for settings that exclude each other.
+std::vector<SourceConfig> train_sources(const DataConfig& config, Side side);
+inline constexpr const char* kReplayName = "replay";
 /// One source of these files.
 std::vector<SourceConfig> sources_of_files(const std::vector<std::string>& files,
                                            const DataConfig& config);
@@ -118,6 +119,7 @@ class Sources {
   void open_store(const std::string& manifest);
   void check_faults(const File& file);
   void select(Part& part, Side side);
+  void select_replay(Part& part);
   void find_layout(Part& part);
   void note_layout(Part& part, int64_t record);
   void check_all() const;

@@ -56,7 +56,10 @@ at::Tensor TokenLoss::loss(model::Decoder& model, const data::Batch& batch, cons
   const at::Tensor hidden_ND = model.forward(tokens.rows);
   tensor::TokenLossOptions options;
   options.scale = shares.target;
-  const at::Tensor loss = model.loss(hidden_ND, tokens.targets_N, options).loss;
+  at::Tensor loss = model.loss(hidden_ND, tokens.targets_N, options).loss;
+  if (const at::Tensor further = beside(model, batch, hidden_ND, shares); further.defined()) {
+    loss = loss + further;
+  }
   if (router_share == 0.0) {
     return loss;
   }

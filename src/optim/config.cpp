@@ -11,8 +11,10 @@ void describe_rule(config::Fields& fields, OptimConfig& config) {
   fields.knob("algorithm",
               config.algorithm,
               {.text = "The update rule.",
-               .cost = "adamw keeps 8 bytes an element, sgd 4, sgd without momentum none",
-               .choices = {"adamw", "sgd"}});
+               .cost = "adamw keeps 8 bytes an element, adamw8bit 2 (bitsandbytes' form), sgd 4, "
+                       "sgd without momentum none, muon 4, adafactor a number a row and column, "
+                       "apollo 8 for each of apollo_rank numbers a row or column",
+               .choices = {"adamw", "sgd", "adamw8bit", "muon", "apollo", "adafactor"}});
   fields.knob(
       "lr",
       config.lr,
@@ -36,7 +38,42 @@ void describe_rule(config::Fields& fields, OptimConfig& config) {
   fields.knob(
       "momentum",
       config.momentum,
-      {.text = "SGD: share of the previous direction that is kept.", .min = 0.0, .max = 0.9999999});
+      {.text = "SGD, Muon: share of the previous direction that is kept (Muon: 0.95 is usual).",
+       .min = 0.0,
+       .max = 0.9999999});
+  fields.knob(
+      "muon_scale",
+      config.muon_scale,
+      {.text = "Muon: rms makes a matrix's update as large as AdamW's, so that one learning "
+               "rate suits all (arXiv 2502.16982); original: sqrt(max(1, rows / columns)).",
+       .choices = {"rms", "original"}});
+  fields.knob(
+      "apollo_rank",
+      config.apollo_rank,
+      {.text = "APOLLO (arXiv 2412.05270): dimensions that the gradient of a block's matrix "
+               "is projected on; a quarter of the hidden size is usual, 1 with "
+               "apollo_scale_type tensor and apollo_scale 128 is APOLLO-Mini.",
+       .cost = "state of the matrices grows with it",
+       .min = 1});
+  fields.knob("apollo_scale_type",
+              config.apollo_scale_type,
+              {.text = "APOLLO: the gradient is stretched by channel, or a whole matrix alike.",
+               .choices = {"channel", "tensor"}});
+  fields.knob("apollo_scale",
+              config.apollo_scale,
+              {.text = "APOLLO: updates are multiplied by its square root.",
+               .min = 0.0,
+               .min_exclusive = true});
+  fields.knob("apollo_update_gap",
+              config.apollo_update_gap,
+              {.text = "APOLLO: updates until another random matrix is drawn.", .min = 1});
+  fields.knob("scale_by_weights",
+              config.scale_by_weights,
+              {.text = "Adafactor: the learning rate is a share of each parameter's own size "
+                       "(scale_parameter of transformers); 1e-3 to 1e-2 suits then."});
+}
+
+void describe_decay(config::Fields& fields, OptimConfig& config) {
   fields.knob(
       "weight_decay",
       config.weight_decay,
@@ -47,6 +84,17 @@ void describe_rule(config::Fields& fields, OptimConfig& config) {
   fields.knob("decay_1d",
               config.decay_1d,
               {.text = "Decay parameters with fewer than two dims (norms, biases) too."});
+  fields.list("groups",
+              config.groups,
+              "Parameters with a learning rate or weight decay of their own; the last group that "
+              "matches counts.");
+  fields.knob("layer_decay",
+              config.layer_decay,
+              {.text = "The learning rate of each layer is this times that of the next one, the "
+                       "embedding's the lowest (arXiv 2003.10555); 1: all alike.",
+               .min = 0.0,
+               .max = 1.0,
+               .min_exclusive = true});
 }
 
 void describe_schedule(config::Fields& fields, OptimConfig& config) {
@@ -87,6 +135,15 @@ void describe_limits(config::Fields& fields, OptimConfig& config) {
               config.max_grad_norm,
               {.text = "Gradients with a larger global 2-norm are scaled down to it; 0: never.",
                .min = 0.0});
+  fields.knob(
+      "ema_decay",
+      config.ema_decay,
+      {.text = "Keep a moving average of the weights beside them: after each update average = "
+               "decay * average + (1 - decay) * weights. Saved in checkpoints; kamerton "
+               "export --ema writes it. 0: none.",
+       .cost = "4 bytes an element, cut over ranks as the optimizer's state is",
+       .min = 0.0,
+       .max = 0.9999999});
   fields.knob("zero_stage",
               config.zero_stage,
               {.text = "What is cut over the ranks of the shard axis instead of kept on each: 0 "
@@ -105,8 +162,19 @@ void describe_limits(config::Fields& fields, OptimConfig& config) {
 
 }  // namespace
 
+void describe(config::Fields& fields, ParameterGroup& group) {
+  fields.knob(
+      "match", group.match, {.text = "Regular expression for whole names, such as .*\\.mlp\\..*"});
+  fields.knob("lr_ratio",
+              group.lr_ratio,
+              {.text = "Times optim.lr; 0: the parameters stay as they are.", .min = 0.0});
+  fields.knob(
+      "weight_decay", group.weight_decay, {.text = "Instead of optim.weight_decay.", .min = 0.0});
+}
+
 void describe(config::Fields& fields, OptimConfig& config) {
   describe_rule(fields, config);
+  describe_decay(fields, config);
   describe_schedule(fields, config);
   describe_limits(fields, config);
 }
@@ -130,21 +198,6 @@ void validate(const OptimConfig& config) {
                        .allowed = "0, 1, 2 or 3",
                        .hint = "optim.zero_stage: 1"});
   }
-  if (config.algorithm != "adamw" && config.algorithm != "sgd") {
-    throw core::Error(core::ErrorKind::Config,
-                      {.where = "optim.validate",
-                       .what = "no such update rule",
-                       .got = "'" + config.algorithm + "'",
-                       .allowed = "adamw or sgd",
-                       .hint = "optim.algorithm: adamw"});
-  }
-}
-
-int num_moments(const OptimConfig& config) {
-  if (config.algorithm == "adamw") {
-    return 2;
-  }
-  return config.momentum > 0.0 ? 1 : 0;
 }
 
 }  // namespace kamerton::optim

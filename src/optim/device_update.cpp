@@ -2,10 +2,9 @@
 #include "device_update.h"
 
 #include <algorithm>
+#include <utility>
 
 #include <ATen/ATen.h>
-
-#include "sharded_state.h"
 
 namespace kamerton::optim {
 
@@ -14,29 +13,31 @@ namespace {
 /// Elements whose doubles may exist at once.
 constexpr int64_t kNormSlice = int64_t{1} << 24;
 
-/// The tensors of all segments with one kind of decay.
+/// The tensors of all segments of one treatment.
 struct Lists {
+  Treatment treatment;
   std::vector<at::Tensor> params, grads, first, second;
 };
 
-/// Calls body(offset into the part, length, decay) for each segment's share of the part.
 template <class Body>
-void for_segments(const DevicePart& part, const Body& body) {
-  for (const DecaySegment& segment : *part.segments) {
-    const int64_t from = std::max<int64_t>(0, segment.begin - part.begin);
-    const int64_t to = std::min<int64_t>(part.param.numel(), segment.end - part.begin);
-    if (from < to) {
-      body(from, to - from, segment.decay);
-    }
-  }
+void for_part(const UpdatePart& part, const Body& body) {
+  for_segments(*part.segments, part.begin, 0, part.param.numel(), body);
 }
 
-void run_adamw(Lists& lists, const OptimConfig& config, const DeviceStep& step, double decay) {
-  if (lists.params.empty()) {
-    return;
+Lists& lists_of(std::vector<Lists>& all, const Treatment& treatment) {
+  for (Lists& lists : all) {
+    if (lists.treatment == treatment) {
+      return lists;
+    }
   }
+  all.push_back({treatment, {}, {}, {}, {}});
+  return all.back();
+}
+
+void run_adamw(Lists& lists, const OptimConfig& config, const UpdateStep& step) {
   const at::TensorOptions options = lists.params.front().options();
-  const at::Tensor number = at::full({}, static_cast<double>(step.number), options);
+  const at::Tensor number =
+      at::full({}, static_cast<double>(step.number - lists.treatment.born), options);
   const std::vector<at::Tensor> numbers(lists.params.size(), number);  // read only
   // The kernel divides gradients by the scale.
   const at::Tensor scale = at::full({}, 1.0 / step.clip, options);
@@ -46,64 +47,60 @@ void run_adamw(Lists& lists, const OptimConfig& config, const DeviceStep& step, 
                     lists.second,
                     /*max_exp_avg_sqs=*/{},
                     numbers,
-                    step.lr,
+                    step.lr * lists.treatment.lr_ratio,
                     config.beta1,
                     config.beta2,
-                    decay,
+                    lists.treatment.weight_decay,
                     config.eps,
                     /*amsgrad=*/false,
                     /*maximize=*/false,
                     step.clip == 1.0 ? std::optional<at::Tensor>() : scale);
 }
 
-void update_adamw(const std::vector<DevicePart>& parts,
-                  const OptimConfig& config,
-                  const DeviceStep& step) {
-  Lists decayed;
-  Lists kept;
-  for (const DevicePart& part : parts) {
-    for_segments(part, [&](int64_t at, int64_t n, bool decay) {
-      Lists& lists = decay ? decayed : kept;
+}  // namespace
+
+void DeviceUpdate::update_adamw(const std::vector<UpdatePart>& parts,
+                                const UpdateStep& step) const {
+  std::vector<Lists> all;
+  for (const UpdatePart& part : parts) {
+    for_part(part, [&](int64_t at, int64_t n, const Treatment& treatment) {
+      Lists& lists = lists_of(all, treatment);
       lists.params.push_back(part.param.narrow(0, at, n));
       lists.grads.push_back(part.grad.narrow(0, at, n));
-      lists.first.push_back(part.moments[0].narrow(0, at, n));
-      lists.second.push_back(part.moments[1].narrow(0, at, n));
+      lists.first.push_back(part.state[0].narrow(0, at, n));
+      lists.second.push_back(part.state[1].narrow(0, at, n));
     });
   }
-  run_adamw(decayed, config, step, config.weight_decay);
-  run_adamw(kept, config, step, 0.0);
+  for (Lists& lists : all) {
+    run_adamw(lists, config_, step);
+  }
 }
 
 /// g = clip * g + wd * p; buffer = momentum * buffer + g; p -= lr * buffer.
-void update_sgd(const std::vector<DevicePart>& parts,
-                const OptimConfig& config,
-                const DeviceStep& step) {
-  for (const DevicePart& part : parts) {
-    for_segments(part, [&](int64_t at, int64_t n, bool decay) {
+void DeviceUpdate::update_sgd(const std::vector<UpdatePart>& parts, const UpdateStep& step) const {
+  for (const UpdatePart& part : parts) {
+    for_part(part, [&](int64_t at, int64_t n, const Treatment& treatment) {
       at::Tensor param = part.param.narrow(0, at, n);
       at::Tensor change = part.grad.narrow(0, at, n).mul_(step.clip);
-      if (decay) {
-        change.add_(param, config.weight_decay);
+      if (treatment.weight_decay != 0.0) {
+        change.add_(param, treatment.weight_decay);
       }
-      if (!part.moments.empty()) {
-        at::Tensor buffer = part.moments[0].narrow(0, at, n);
-        change = buffer.mul_(config.momentum).add_(change);
+      if (!part.state.empty()) {
+        at::Tensor buffer = part.state[0].narrow(0, at, n);
+        change = buffer.mul_(config_.momentum).add_(change);
       }
-      param.add_(change, -step.lr);
+      param.add_(change, -step.lr * treatment.lr_ratio);
     });
   }
 }
 
-}  // namespace
-
-void update_parts(const std::vector<DevicePart>& parts,
-                  const OptimConfig& config,
-                  const DeviceStep& step) {
+void DeviceUpdate::update(const std::vector<UpdatePart>& parts, const UpdateStep& step) {
   const at::NoGradGuard no_grad;
-  config.algorithm == "adamw" ? update_adamw(parts, config, step) : update_sgd(parts, config, step);
-  for (const DevicePart& part : parts) {
+  config_.algorithm == "adamw" ? update_adamw(parts, step) : update_sgd(parts, step);
+  for (const UpdatePart& part : parts) {
     if (part.low.defined()) {
-      part.low.copy_(part.param);
+      at::Tensor low = part.low;
+      low.copy_(part.param);
     }
   }
 }
@@ -119,26 +116,6 @@ double device_sum_of_squares(const std::vector<at::Tensor>& parts) {
     }
   }
   return total.defined() ? total.item<double>() : 0.0;
-}
-
-void ShardedParameters::State::update_device(int64_t number, double lr) {
-  std::vector<DevicePart> parts;
-  for (UnitStore& store : units) {
-    if (store.trainable.layout.padded == 0) {
-      continue;
-    }
-    DevicePart part{.begin = part_begin(store.trainable),
-                    .param = master_part(store),
-                    .low = {},
-                    .grad = store.training.gradient_part,
-                    .moments = store.training.moments,
-                    .segments = &store.training.segments};
-    if (master_apart()) {
-      part.low = stage == 0 ? store.trainable.whole.whole() : store.trainable.shard;
-    }
-    parts.push_back(std::move(part));
-  }
-  update_parts(parts, config, {.number = number, .lr = lr, .clip = clip_factor});
 }
 
 }  // namespace kamerton::optim

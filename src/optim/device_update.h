@@ -3,37 +3,25 @@
 // update_kernels.h. They run on any device; the tests run them on the CPU beside the kernels.
 #pragma once
 
-#include <cstdint>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
 
-#include "kamerton/optim/config.h"
-
-#include "flat_layout.h"
+#include "update_rule.h"
 
 namespace kamerton::optim {
 
-/// One unit's part; element 0 is element `begin` of the flat buffer. fp32 but for `low`.
-struct DevicePart {
-  int64_t begin = 0;
-  at::Tensor param;
-  at::Tensor low;   ///< the compute copy, bf16; undefined: param is its own
-  at::Tensor grad;  ///< its contents are used up
-  std::vector<at::Tensor> moments;
-  const std::vector<DecaySegment>* segments = nullptr;
-};
+/// adamw and sgd over parts that lie on one device.
+class DeviceUpdate final : public UpdateRule {
+ public:
+  explicit DeviceUpdate(const OptimConfig& config) : config_(config) {}
+  void update(const std::vector<UpdatePart>& parts, const UpdateStep& step) override;
 
-struct DeviceStep {
-  int64_t number = 1;  ///< of the update, from 1
-  double lr = 0.0;
-  double clip = 1.0;
+ private:
+  void update_adamw(const std::vector<UpdatePart>& parts, const UpdateStep& step) const;
+  void update_sgd(const std::vector<UpdatePart>& parts, const UpdateStep& step) const;
+  OptimConfig config_;
 };
-
-/// Applies config.algorithm to all parts, which lie on one device.
-void update_parts(const std::vector<DevicePart>& parts,
-                  const OptimConfig& config,
-                  const DeviceStep& step);
 
 /// In double precision, the parts in order; one transfer to the host.
 double device_sum_of_squares(const std::vector<at::Tensor>& parts);

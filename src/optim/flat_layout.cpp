@@ -13,7 +13,7 @@ int64_t round_up(int64_t value, int64_t multiple) {
 
 }  // namespace
 
-FlatLayout lay_out(const tensor::ParamUnit& unit, bool trainable, int ranks) {
+FlatLayout lay_out(const tensor::ParamUnit& unit, bool trainable, int ranks, int64_t alignment) {
   FlatLayout layout;
   int64_t next = 0;
   for (const auto& parameter : unit.parameters) {
@@ -25,9 +25,9 @@ FlatLayout lay_out(const tensor::ParamUnit& unit, bool trainable, int ranks) {
       numel *= extent;
     }
     layout.slots.push_back({parameter, next, numel});
-    next = round_up(next + numel, kSlotMultiple);
+    next = round_up(next + numel, std::max(kSlotMultiple, alignment));
   }
-  layout.padded = round_up(next, ranks * kShardMultiple);
+  layout.padded = round_up(next, ranks * std::max(kShardMultiple, alignment));
   layout.shard = layout.padded / ranks;
   return layout;
 }
@@ -44,15 +44,16 @@ std::vector<SlotPart> parts_within(const FlatLayout& layout, int64_t begin, int6
   return parts;
 }
 
-std::vector<DecaySegment> decay_segments(const FlatLayout& layout, bool decay_1d) {
-  std::vector<DecaySegment> segments;
+std::vector<Segment> segments_of(const FlatLayout& layout,
+                                 const std::function<Treatment(const tensor::Parameter&)>& treat) {
+  std::vector<Segment> segments;
   for (const auto& slot : layout.slots) {
-    const bool decay = decay_1d || slot.parameter->shape.size() >= 2;
+    const Treatment treatment = treat(*slot.parameter);
     if (!segments.empty()) {
       segments.back().end = slot.offset;
     }
-    if (segments.empty() || segments.back().decay != decay) {
-      segments.push_back({slot.offset, slot.offset, decay});
+    if (segments.empty() || segments.back().treatment != treatment) {
+      segments.push_back({slot.offset, slot.offset, treatment});
     }
   }
   if (!segments.empty()) {

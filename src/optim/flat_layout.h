@@ -3,7 +3,9 @@
 // from padding.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "kamerton/tensor/param_unit.h"
@@ -22,11 +24,19 @@ struct FlatSlot {
   int64_t numel = 0;
 };
 
-/// A run of elements that are all decayed or all not.
-struct DecaySegment {
+/// How a parameter is updated beside the others.
+struct Treatment {
+  double lr_ratio = 1.0;      ///< of the run's learning rate
+  double weight_decay = 0.0;  ///< 0: none
+  int64_t born = 0;           ///< updates of the run before its first one (bias correction)
+  bool operator==(const Treatment&) const = default;
+};
+
+/// A run of elements of one treatment.
+struct Segment {
   int64_t begin = 0;
   int64_t end = 0;
-  bool decay = false;
+  Treatment treatment;
 };
 
 struct FlatLayout {
@@ -43,12 +53,35 @@ struct SlotPart {
   int64_t flat = 0;
 };
 
-FlatLayout lay_out(const tensor::ParamUnit& unit, bool trainable, int ranks);
+/// `alignment`: parameters and shards also start at multiples of it (state kept by blocks).
+FlatLayout lay_out(const tensor::ParamUnit& unit, bool trainable, int ranks, int64_t alignment = 1);
 
 /// The parts of parameters that lie in [begin, end) of the flat buffer, in order.
 std::vector<SlotPart> parts_within(const FlatLayout& layout, int64_t begin, int64_t end);
 
 /// Covers [0, padded) with as few segments as possible; gaps go with the parameter before them.
-std::vector<DecaySegment> decay_segments(const FlatLayout& layout, bool decay_1d);
+std::vector<Segment> segments_of(const FlatLayout& layout,
+                                 const std::function<Treatment(const tensor::Parameter&)>& treat);
+
+/// Calls body(offset into the part, length, treatment) for each segment's share of elements
+/// [lo, hi) of a part that begins at `part_begin` of the flat buffer.
+template <class Body>
+void for_segments(const std::vector<Segment>& segments,
+                  int64_t part_begin,
+                  int64_t lo,
+                  int64_t hi,
+                  const Body& body) {
+  auto segment = std::upper_bound(
+      segments.begin(), segments.end(), part_begin + lo, [](int64_t position, const Segment& s) {
+        return position < s.end;
+      });
+  for (; segment != segments.end() && segment->begin < part_begin + hi; ++segment) {
+    const int64_t from = std::max(lo, segment->begin - part_begin);
+    const int64_t to = std::min(hi, segment->end - part_begin);
+    if (from < to) {
+      body(from, to - from, segment->treatment);
+    }
+  }
+}
 
 }  // namespace kamerton::optim

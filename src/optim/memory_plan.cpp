@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "flat_layout.h"
+#include "update_rule.h"
 
 namespace kamerton::optim {
 
@@ -41,8 +42,9 @@ int stage_of(const PlanRequest& request) {
 
 std::vector<UnitSize> unit_sizes(const PlanRequest& request) {
   std::vector<UnitSize> sizes;
+  const int64_t alignment = alignment_of(state_kinds(request.optim));
   for (const auto& unit : request.units) {
-    const int64_t trainable = lay_out(unit, true, request.shard).padded;
+    const int64_t trainable = lay_out(unit, true, request.shard, alignment).padded;
     const int64_t frozen = lay_out(unit, false, request.shard).padded;
     sizes.push_back({(trainable + frozen) * request.compute_bytes, trainable * 4});
   }
@@ -54,15 +56,39 @@ void add_persistent(const PlanRequest& request,
                     MemoryPlan& plan) {
   const int stage = stage_of(request);
   const int64_t master = request.compute_bytes == 4 ? 0 : 1;
-  for (const UnitSize& size : sizes) {
+  const std::vector<StateKind> kinds = state_kinds(request.optim);
+  for (size_t unit = 0; unit < sizes.size(); ++unit) {
+    const UnitSize& size = sizes[unit];
     plan.parameters += stage == 3 ? size.values / request.shard : size.values;
     const int64_t part = stage == 0 ? size.gradients : size.gradients / request.shard;
     plan.optimizer_state += part * master;
     if (request.training) {
       plan.gradients += stage < 2 ? size.gradients : size.gradients / request.shard;
-      plan.optimizer_state += part * num_moments(request.optim);
+      plan.optimizer_state += state_bytes(kinds, request.units[unit], part / 4);
     }
   }
+  plan.optimizer_state +=
+      state_bytes(kinds, request.units.back(), request.sleeping / request.shard);
+  for (const auto& unit : request.units) {
+    for (const auto& parameter : unit.parameters) {
+      const bool counts = request.training && parameter->trainable;
+      plan.optimizer_state += counts ? shared_bytes(request.optim, *parameter) : 0;
+    }
+  }
+}
+
+/// Stages 2 and 3 reduce each micro-batch, a tied embedding's gradient once for each of its two
+/// uses.
+int64_t reduced_bytes(const PlanRequest& request, const std::vector<UnitSize>& sizes) {
+  if (request.shard == 1 || !request.training) {
+    return 0;
+  }
+  const bool tied = request.units.back().name != "head";
+  int64_t bytes = tied ? sizes.front().gradients : 0;
+  for (const UnitSize& size : sizes) {
+    bytes += size.gradients;
+  }
+  return stage_of(request) >= 2 ? bytes * request.micro_batches : bytes;
 }
 
 /// Saved by a block for its backward, a token: input, two normalised copies and the middle sum;
@@ -205,6 +231,7 @@ MemoryPlan plan_memory(const PlanRequest& request) {
   }
   const std::vector<UnitSize> sizes = unit_sizes(request);
   add_persistent(request, sizes, plan);
+  plan.reduced_per_step = reduced_bytes(request, sizes);
   const std::vector<Moment> moments = moments_of(request, sizes);
   const Moment& largest =
       *std::max_element(moments.begin(), moments.end(), [](const Moment& a, const Moment& b) {
@@ -228,7 +255,7 @@ std::string to_text(const MemoryPlan& plan) {
          line("optimizer state", plan.optimizer_state) + line("units in use", plan.transient) +
          line("activations", plan.activations) + line("head and loss", plan.head) +
          line("kept for reuse", plan.kept) + line("process", plan.base) +
-         line("total a rank", plan.total());
+         line("total a rank", plan.total()) + line("reduced a step", plan.reduced_per_step);
 }
 
 }  // namespace kamerton::optim

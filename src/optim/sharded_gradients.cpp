@@ -61,6 +61,7 @@ void ShardedParameters::begin_micro_batch(bool last) {
   // Before the first activations: what stays must not take the blocks that they will want again.
   state_->prepare_state();
   if (!state_->in_step) {
+    state_->reduced = 0;
     for (UnitStore& store : state_->units) {
       if (state_->stage < 2) {
         store.training.gradients.fill();
@@ -119,6 +120,7 @@ void ShardedParameters::State::reduce(UnitStore& store) {
   FlatBuffer& source = training.reduced ? training.late_gradients : training.gradients;
   const bool first = stage >= 2 ? !training.touched : !training.reduced;
   at::Tensor whole = source.whole();
+  reduced += groups.shard.size() > 1 ? source.bytes() : 0;
   if (stage == 0) {
     groups.shard.all_reduce(whole);
     if (first) {
@@ -224,11 +226,12 @@ GradientReport ShardedParameters::finish_gradients(double max_norm, bool local_f
     state_->reduce_leftovers(store);
     state_->correct(store);
   }
-  return measure(max_norm, local_finite);
+  const double penalty = state_->add_penalties();
+  return measure(max_norm, local_finite, penalty);
 }
 
 /// The norm of what is reduced, and what to do about it.
-GradientReport ShardedParameters::measure(double max_norm, bool local_finite) {
+GradientReport ShardedParameters::measure(double max_norm, bool local_finite, double penalty) {
   // Replicas hold the same gradients; only the callers' flags differ between them.
   const double local =
       local_finite ? state_->local_sum_of_squares() : std::numeric_limits<double>::quiet_NaN();
@@ -237,6 +240,9 @@ GradientReport ShardedParameters::measure(double max_norm, bool local_finite) {
     sum = std::numeric_limits<double>::quiet_NaN();
   }
   GradientReport report;
+  if (state_->config.l2 > 0.0 || state_->config.ewc > 0.0) {
+    report.penalty = state_->groups.shard.sum(penalty);
+  }
   report.norm = std::sqrt(sum);
   report.finite = std::isfinite(report.norm);
   if (report.finite && max_norm > 0.0) {

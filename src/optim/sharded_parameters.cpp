@@ -30,9 +30,10 @@ UnitValues place(const tensor::ParamUnit& unit,
                  bool trainable,
                  const comm::Group& shard,
                  int stage,
-                 at::TensorOptions options) {
+                 at::TensorOptions options,
+                 int64_t alignment) {
   UnitValues values;
-  values.layout = lay_out(unit, trainable, shard.size());
+  values.layout = lay_out(unit, trainable, shard.size(), alignment);
   values.whole = FlatBuffer(
       values.layout.padded, c10::typeMetaToScalarType(options.dtype()), options.device());
   if (stage == 3 || values.layout.padded == 0) {
@@ -50,14 +51,13 @@ UnitValues place(const tensor::ParamUnit& unit,
   return values;
 }
 
-UnitTraining prepare_training(const UnitValues& values, bool decay_1d, at::Device device) {
+UnitTraining prepare_training(const UnitValues& values, at::Device device) {
   UnitTraining training;
   training.gradients = FlatBuffer(values.layout.padded, at::kFloat, device);
   training.late_gradients = FlatBuffer(values.layout.padded, at::kFloat, device);
   for (const auto& slot : values.layout.slots) {
     training.gradient_views.push_back(training.gradients.view(slot.offset, slot.parameter->shape));
   }
-  training.segments = decay_segments(values.layout, decay_1d);
   return training;
 }
 
@@ -67,15 +67,59 @@ ShardedParameters::State::State(const ShardGroups& shard_groups,
                                 const OptimConfig& optim,
                                 at::ScalarType dtype,
                                 at::Device where,
-                                int num_units)
+                                const std::vector<tensor::ParamUnit>& all_units)
     : groups(shard_groups),
       config(optim),
       compute(dtype),
       device(where),
       stage(shard_groups.shard.size() == 1 ? 0 : static_cast<int>(optim.zero_stage)),
-      travel(num_units) {
+      kinds(state_kinds(config)),
+      rule(make_rule(config, where)),
+      treatments(config, all_units),
+      travel(static_cast<int>(all_units.size())) {
   if (stage == 3) {
     gather_group = groups.shard.split(0, groups.shard.rank(), "gather");
+  }
+}
+
+/// Memory for a unit, by what is trainable now; its contents are undefined.
+void ShardedParameters::State::place_unit(UnitStore& store) {
+  const at::TensorOptions options = at::TensorOptions(device).dtype(compute);
+  store.trainable = place(store.unit, true, groups.shard, stage, options, alignment_of(kinds));
+  store.frozen = place(store.unit, false, groups.shard, stage, options, 1);
+  store.training = prepare_training(store.trainable, device);
+  treat(store);
+  if (master_apart()) {
+    store.training.master = at::zeros({part_length(store.trainable)}, wide());
+  }
+}
+
+/// How each element of the unit is updated.
+void ShardedParameters::State::treat(UnitStore& store) {
+  store.training.segments =
+      segments_of(store.trainable.layout, [&](const tensor::Parameter& parameter) {
+        Treatment treatment = treatments.of(store.unit, parameter);
+        const auto found = born.find(&parameter);
+        treatment.born = found == born.end() ? 0 : found->second;
+        return treatment;
+      });
+}
+
+void ShardedParameters::State::index_places() {
+  places.clear();
+  for (size_t i = 0; i < units.size(); ++i) {
+    for (const UnitValues* values : {&units[i].trainable, &units[i].frozen}) {
+      for (const FlatSlot& slot : values->layout.slots) {
+        if (!places.try_emplace(slot.parameter.get(), i, &slot).second) {
+          throw core::Error(core::ErrorKind::Internal,
+                            {.where = "optim.sharded_parameters",
+                             .what = "a parameter belongs to two units",
+                             .got = "'" + slot.parameter->name + "'",
+                             .allowed = "one unit, used as often as needed",
+                             .hint = {}});
+        }
+      }
+    }
   }
 }
 
@@ -95,9 +139,10 @@ at::Tensor ShardedParameters::State::master_part(UnitStore& store) const {
 }
 
 at::Tensor ShardedParameters::State::shard_of_part(const at::Tensor& part,
-                                                   const UnitValues& values) const {
+                                                   const UnitValues& values,
+                                                   int64_t block) const {
   const int64_t begin = groups.shard.rank() * values.layout.shard - part_begin(values);
-  return part.narrow(0, begin, values.layout.shard);
+  return part.narrow(0, begin / block, values.layout.shard / block);
 }
 
 void ShardedParameters::State::fill(FlatBuffer& buffer) {
@@ -182,31 +227,13 @@ ShardedParameters::ShardedParameters(const std::vector<tensor::ParamUnit>& units
   validate(config);
   check_dtype(compute);
   const at::NoGradGuard no_grad;
-  state_ = std::make_unique<State>(groups, config, compute, device, static_cast<int>(units.size()));
-  const at::TensorOptions options = at::TensorOptions(device).dtype(compute);
+  state_ = std::make_unique<State>(groups, config, compute, device, units);
   state_->units.resize(units.size());
   for (size_t i = 0; i < units.size(); ++i) {
-    UnitStore& store = state_->units[i];
-    store.unit = units[i];
-    store.trainable = place(units[i], true, groups.shard, state_->stage, options);
-    store.frozen = place(units[i], false, groups.shard, state_->stage, options);
-    store.training = prepare_training(store.trainable, config.decay_1d, device);
-    if (state_->master_apart()) {
-      store.training.master = at::zeros({state_->part_length(store.trainable)}, state_->wide());
-    }
-    for (const UnitValues* values : {&store.trainable, &store.frozen}) {
-      for (const FlatSlot& slot : values->layout.slots) {
-        if (!state_->places.try_emplace(slot.parameter.get(), i, &slot).second) {
-          throw core::Error(core::ErrorKind::Internal,
-                            {.where = "optim.sharded_parameters",
-                             .what = "a parameter belongs to two units",
-                             .got = "'" + slot.parameter->name + "'",
-                             .allowed = "one unit, used as often as needed",
-                             .hint = {}});
-        }
-      }
-    }
+    state_->units[i].unit = units[i];
+    state_->place_unit(state_->units[i]);
   }
+  state_->index_places();
 }
 
 ShardedParameters::~ShardedParameters() = default;
@@ -253,7 +280,12 @@ void ShardedParameters::after_backward(int unit) {
   if (state_->stage == 3 && --store.users == 0) {
     state_->release(store);
   }
-  if (!state_->by_example && (state_->stage >= 2 || state_->last_micro_batch)) {
+  if (state_->squaring != State::Squaring::Off) {
+    const bool learning = state_->squaring == State::Squaring::Learning;
+    if (++store.training.uses == state_->travel.backward_uses(unit) || learning) {
+      state_->square(store);
+    }
+  } else if (!state_->by_example && (state_->stage >= 2 || state_->last_micro_batch)) {
     state_->reduce(store);
   }
 }
@@ -282,6 +314,17 @@ ShardedBytes ShardedParameters::bytes() const {
     total.largest_unit_gradients =
         std::max(total.largest_unit_gradients, training.gradients.bytes());
   }
+  for (const auto& [parameter, state] : state_->sleeping) {
+    for (const at::Tensor& piece : state.pieces) {
+      total.optimizer_state += size_of(piece);
+    }
+  }
+  for (const auto& [parameter, tensors] : state_->shared) {
+    for (const at::Tensor& tensor : tensors) {
+      total.optimizer_state += size_of(tensor);
+    }
+  }
+  total.reduced_per_step = state_->reduced;
   total.transient = state_->transient;
   total.transient_peak = state_->transient_peak;
   return total;

@@ -13,19 +13,43 @@ namespace kamerton::optim {
 
 namespace {
 
-/// Slices of every named part over [begin, end) of the flat buffer.
+/// A named part's values for a piece of a parameter. With blocks, those that begin in the piece:
+/// parts and parameters begin at blocks.
+StateSlice slice_of(const NamedPart& named,
+                    const tensor::Parameter& parameter,
+                    const SlotPart& piece) {
+  if (named.block == 1) {
+    return {named.prefix + parameter.name,
+            parameter.shape,
+            piece.begin,
+            named.part.narrow(0, piece.flat - named.begin, piece.length)};
+  }
+  const auto blocks = [&named](int64_t elements) {
+    return (elements + named.block - 1) / named.block;
+  };
+  const int64_t first = blocks(piece.begin);
+  const int64_t last = blocks(piece.begin + piece.length);
+  return {named.prefix + parameter.name,
+          {blocks(parameter.numel())},
+          first,
+          named.part.narrow(0, blocks(piece.flat - named.begin), last - first)};
+}
+
+/// Slices of every named part over [begin, end) of the flat buffer, of parameters that `wanted`
+/// holds for.
 void append_slices(std::vector<StateSlice>& slices,
                    const FlatLayout& layout,
                    const std::vector<NamedPart>& parts,
                    int64_t begin,
-                   int64_t end) {
+                   int64_t end,
+                   const std::function<bool(const tensor::Parameter&)>& wanted) {
   for (const SlotPart& piece : parts_within(layout, begin, end)) {
     const tensor::Parameter& parameter = *piece.slot->parameter;
+    if (!wanted(parameter)) {
+      continue;
+    }
     for (const NamedPart& named : parts) {
-      slices.push_back({named.prefix + parameter.name,
-                        parameter.shape,
-                        piece.begin,
-                        named.part.narrow(0, piece.flat - named.begin, piece.length)});
+      slices.push_back(slice_of(named, parameter, piece));
     }
   }
 }
@@ -46,15 +70,18 @@ void fill_shard(const FlatLayout& layout,
 
 std::vector<NamedPart> ShardedParameters::State::named_parts(UnitStore& store) const {
   const int64_t begin = part_begin(store.trainable);
-  std::vector<NamedPart> parts{{"model.", master_part(store), begin}};
-  const auto& moments = store.training.moments;
-  if (moments.size() == 2) {
-    parts.push_back({"exp_avg.", moments[0], begin});
-    parts.push_back({"exp_avg_sq.", moments[1], begin});
-  } else if (moments.size() == 1) {
-    parts.push_back({"momentum.", moments[0], begin});
+  std::vector<NamedPart> parts{{"model.", master_part(store), begin, 1}};
+  for (size_t kind = 0; kind < store.training.moments.size(); ++kind) {
+    if (store.training.moments[kind].numel() > 0) {
+      parts.push_back({kinds[kind].prefix, store.training.moments[kind], begin, kinds[kind].block});
+    }
   }
   return parts;
+}
+
+bool ShardedParameters::State::is_saved(const tensor::Parameter& parameter,
+                                        bool include_frozen) const {
+  return parameter.trainable || include_frozen || once_trained.contains(&parameter);
 }
 
 /// Slices of [shard begin + lo, shard begin + hi), lo and hi given as share / whole of the shard.
@@ -62,25 +89,46 @@ std::vector<StateSlice> ShardedParameters::State::slices(bool include_frozen,
                                                          int share,
                                                          int whole) {
   prepare_state();
+  const int64_t alignment = alignment_of(kinds);
+  const auto cut = [alignment](int64_t length, int64_t piece, int64_t pieces) {
+    return piece == pieces ? length : length / alignment * piece / pieces * alignment;
+  };
   std::vector<StateSlice> result;
   for (UnitStore& store : units) {
     for (UnitValues* values : {&store.trainable, &store.frozen}) {
-      if (values->layout.padded == 0 || (values == &store.frozen && !include_frozen)) {
+      if (values->layout.padded == 0) {
         continue;
       }
       const int64_t length = values->layout.shard;
       const int64_t base = groups.shard.rank() * length;
       const auto parts = values == &store.trainable
                              ? named_parts(store)
-                             : std::vector<NamedPart>{{"model.", values->shard, base}};
+                             : std::vector<NamedPart>{{"model.", values->shard, base, 1}};
       append_slices(result,
                     values->layout,
                     parts,
-                    base + length * share / whole,
-                    base + length * (share + 1) / whole);
+                    base + cut(length, share, whole),
+                    base + cut(length, share + 1, whole),
+                    [&](const tensor::Parameter& p) { return is_saved(p, include_frozen); });
     }
   }
+  append_sleeping(result, share, whole);
   return result;
+}
+
+/// What every rank holds alike, in the order of the units.
+void ShardedParameters::State::append_shared(std::vector<StateSlice>& slices) const {
+  for (const UnitStore& store : units) {
+    for (const FlatSlot& slot : store.trainable.layout.slots) {
+      const std::vector<SharedKind> of_it = shared_kinds(config, *slot.parameter);
+      for (size_t i = 0; i < of_it.size(); ++i) {
+        slices.push_back({of_it[i].prefix + slot.parameter->name,
+                          of_it[i].shape,
+                          0,
+                          shared.at(slot.parameter.get())[i].view({-1})});
+      }
+    }
+  }
 }
 
 /// Own shards become whole values, where they are kept whole.
@@ -92,10 +140,12 @@ void ShardedParameters::State::share_values(UnitValues& values) {
 }
 
 /// The same for a part of the state, kept whole in stage 0.
-void ShardedParameters::State::share_part(const at::Tensor& part, const UnitValues& values) {
-  if (stage == 0 && groups.shard.size() > 1 && values.layout.padded > 0) {
+void ShardedParameters::State::share_part(const at::Tensor& part,
+                                          const UnitValues& values,
+                                          int64_t block) {
+  if (part.numel() > 0 && stage == 0 && groups.shard.size() > 1 && values.layout.padded > 0) {
     at::Tensor whole = part;
-    groups.shard.all_gather(shard_of_part(part, values), whole);
+    groups.shard.all_gather(shard_of_part(part, values, block), whole);
   }
 }
 
@@ -114,12 +164,18 @@ void ShardedParameters::load(const Fill& fill) {
 
 std::vector<StateSlice> ShardedParameters::owned_slices(bool include_frozen) {
   const comm::Group& replicate = state_->groups.replicate;
-  return state_->slices(include_frozen, replicate.rank(), replicate.size());
+  auto slices = state_->slices(include_frozen, replicate.rank(), replicate.size());
+  if (replicate.rank() == 0 && state_->groups.shard.rank() == 0) {
+    state_->append_shared(slices);
+  }
+  return slices;
 }
 
 std::vector<StateSlice> ShardedParameters::slices_to_load(bool include_frozen) {
   state_->settle();
-  return state_->slices(include_frozen, 0, 1);
+  auto slices = state_->slices(include_frozen, 0, 1);
+  state_->append_shared(slices);
+  return slices;
 }
 
 void ShardedParameters::after_load(bool include_frozen) {
@@ -132,11 +188,11 @@ void ShardedParameters::after_load(bool include_frozen) {
         store.trainable.shard.copy_(state.shard_of_part(store.training.master, store.trainable));
       }
     }
-    for (const at::Tensor& moment : store.training.moments) {
-      state.share_part(moment, store.trainable);
+    for (size_t kind = 0; kind < store.training.moments.size(); ++kind) {
+      state.share_part(store.training.moments[kind], store.trainable, state.kinds[kind].block);
     }
     state.share_values(store.trainable);
-    if (include_frozen) {
+    if (include_frozen || !state.once_trained.empty()) {
       state.share_values(store.frozen);
     }
   }

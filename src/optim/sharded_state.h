@@ -5,7 +5,10 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "kamerton/optim/sharded_parameters.h"
@@ -13,6 +16,8 @@
 #include "flat_buffer.h"
 #include "flat_layout.h"
 #include "travel_order.h"
+#include "treatments.h"
+#include "update_rule.h"
 
 namespace kamerton::optim {
 
@@ -34,10 +39,11 @@ struct UnitTraining {
   FlatBuffer clipped;  ///< records' privacy: fp32, whole, the sum of clipped gradients of this step
   at::Tensor gradient_part;  ///< reduced
   at::Tensor master;         ///< fp32 part; undefined in fp32 (the values are their own master)
-  std::vector<at::Tensor> moments;  ///< fp32 parts
-  std::vector<DecaySegment> segments;
+  std::vector<at::Tensor> moments;  ///< parts, one a kind of state
+  std::vector<Segment> segments;
   bool touched = false;  ///< has gradients of this step
   bool reduced = false;  ///< they are reduced (stages 0 and 1)
+  int uses = 0;          ///< backward passes of this example (while importance is measured)
 };
 
 /// One kind of state over the part; `begin` is the part's first element in the flat buffer.
@@ -45,6 +51,14 @@ struct NamedPart {
   std::string prefix;  ///< "model.", "exp_avg.", ...
   at::Tensor part;
   int64_t begin = 0;
+  int64_t block = 1;  ///< elements of the flat buffer a value
+};
+
+/// Optimizer state of a parameter that is not trained now: this rank's piece of each kind, elements
+/// [rank * n, (rank + 1) * n) of the flattened parameter, padded.
+struct Sleeping {
+  int64_t updates = 0;  ///< that it has had
+  std::vector<at::Tensor> pieces;
 };
 
 struct UnitStore {
@@ -64,7 +78,7 @@ struct ShardedParameters::State {
         const OptimConfig& optim,
         at::ScalarType dtype,
         at::Device where,
-        int units);
+        const std::vector<tensor::ParamUnit>& all_units);
 
   ShardGroups groups;
   comm::Group gather_group;  ///< stage 3: gathers ahead have their own communicator, reductions may
@@ -73,8 +87,18 @@ struct ShardedParameters::State {
   at::ScalarType compute;
   at::Device device;
   int stage;
+  std::vector<StateKind> kinds;
+  std::unique_ptr<UpdateRule> rule;
+  Treatments treatments;
   std::vector<UnitStore> units;
   std::unordered_map<const tensor::Parameter*, std::pair<size_t, const FlatSlot*>> places;
+  /// Since the first retarget(): updates before a parameter's first (absent: 0), parameters that
+  /// were ever trained, state of those that sleep.
+  std::unordered_map<const tensor::Parameter*, int64_t> born;
+  std::unordered_set<const tensor::Parameter*> once_trained;
+  std::unordered_map<const tensor::Parameter*, Sleeping> sleeping;
+  int64_t updates_done = 0;
+  SharedState shared;  ///< the rule's, beside the parts
   TravelOrder travel;
   Correction correction;
   bool in_step = false;  ///< between the first begin_micro_batch and finish_gradients
@@ -82,9 +106,12 @@ struct ShardedParameters::State {
   bool backward_expected = false;
   bool by_example = false;   ///< in a step whose gradients are clipped example by example
   bool state_ready = false;  ///< moments are allocated
+  /// While importance is measured: gradients are squared instead of summed; Learning: thrown away.
+  enum class Squaring { Off, Learning, On } squaring = Squaring::Off;
   double clip_factor = 1.0;
   int64_t transient = 0;
   int64_t transient_peak = 0;
+  int64_t reduced = 0;  ///< bytes of gradients given to reductions since the step began
 
   bool master_apart() const { return compute != at::kFloat; }
   /// fp32 on the device: gradients, masters, moments.
@@ -95,10 +122,12 @@ struct ShardedParameters::State {
   /// fp32 weights of the part that the optimizer changes.
   at::Tensor master_part(UnitStore& store) const;
   /// This rank's shard within a tensor over the part.
-  at::Tensor shard_of_part(const at::Tensor& part, const UnitValues& values) const;
+  at::Tensor shard_of_part(const at::Tensor& part,
+                           const UnitValues& values,
+                           int64_t block = 1) const;
 
   /// Gradients gather in whole buffers, over several backward passes.
-  bool keeps_whole() const { return stage < 2 || by_example; }
+  bool keeps_whole() const { return stage < 2 || by_example || squaring != Squaring::Off; }
   void check_stray_gradients();
   double example_sum_of_squares();
 
@@ -117,15 +146,36 @@ struct ShardedParameters::State {
   void reduce_leftovers(UnitStore& store);
   void correct(UnitStore& store);
   double local_sum_of_squares();
-  void update_host(int64_t number, double lr);
-  void update_device(int64_t number, double lr);
+  std::vector<UpdatePart> update_parts();
+
+  void place_unit(UnitStore& store);
+  void index_places();
+  void retarget_unit(UnitStore& store,
+                     const std::function<bool(const tensor::Parameter&)>& trainable,
+                     StateOnRetarget policy);
+  void put_to_sleep(const UnitStore& old, size_t kind, const at::Tensor& whole);
+  at::Tensor awaken(const tensor::Parameter& parameter, size_t kind) const;
+  void move_state(UnitStore& store, const UnitStore& old, StateOnRetarget policy);
+  at::Tensor gather_part(const at::Tensor& part, const UnitValues& values) const;
+  void fill_values(UnitStore& store, UnitStore& old);
+  void note_birth(const tensor::Parameter& parameter, bool was_trained, StateOnRetarget policy);
+  void treat(UnitStore& store);
+  bool is_saved(const tensor::Parameter& parameter, bool include_frozen) const;
+
+  at::Tensor state_part(const UnitStore& store, const char* kind) const;
+  void reset_to_values(const char* kind);
+  double add_penalties();
+  void update_average();
+  void square(UnitStore& store);
 
   void prepare_state();
   std::vector<NamedPart> named_parts(UnitStore& store) const;
   std::vector<StateSlice> slices(bool include_frozen, int share, int whole);
+  void append_shared(std::vector<StateSlice>& slices) const;
+  void append_sleeping(std::vector<StateSlice>& slices, int share, int whole);
   at::Tensor assemble(UnitStore& store, const FlatSlot& slot) const;
   void share_values(UnitValues& values);
-  void share_part(const at::Tensor& part, const UnitValues& values);
+  void share_part(const at::Tensor& part, const UnitValues& values, int64_t block = 1);
 };
 
 }  // namespace kamerton::optim

@@ -42,6 +42,10 @@ void TravelOrder::begin_training_pass() {
   training_ = true;
 }
 
+int TravelOrder::backward_uses(int unit) const {
+  return static_cast<int>(std::count(backward_.order.begin(), backward_.order.end(), unit));
+}
+
 int TravelOrder::forward(int unit) {
   if (training_) {
     forward_.seen.push_back(unit);

@@ -19,6 +19,8 @@ class TravelOrder {
   /// Notes the use of `unit`; returns the unit expected after it, or -1.
   int forward(int unit);
   int backward(int unit);
+  /// How often a backward pass uses `unit`, by the last one.
+  int backward_uses(int unit) const;
   /// True when the last noted forward use was the last one of a pass.
   bool forward_ended() const { return forward_.ended(); }
 

@@ -75,11 +75,18 @@ Outcome run_loop(Parts& parts, Progress& progress, int64_t total_steps) {
 
     const bool stop_asked = parts.world.max(static_cast<int64_t>(stop_signal())) != 0;
     const Decision decision = decide(parts.config, progress.step, total_steps, stop_asked);
+    std::optional<std::string> enough;
     if (decision.evaluate && parts.evaluate) {
-      parts.emit(parts.evaluate(progress.step));
+      const EvalDone done = parts.evaluate(progress.step);
+      parts.emit(done);
+      enough = parts.judge ? parts.judge(done, progress) : std::nullopt;
     }
-    if (decision.save) {
+    if (decision.save || enough.has_value()) {
       save(parts, progress);
+    }
+    if (enough.has_value()) {
+      parts.emit(Stopped{progress.step, *enough});
+      return Outcome::Enough;
     }
     if (decision.stop) {
       parts.emit(Stopped{progress.step, "asked to stop by a signal"});

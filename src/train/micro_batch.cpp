@@ -8,7 +8,7 @@
 namespace kamerton::train {
 namespace {
 
-/// A token's name for dropout: the same on any rank, in any packing.
+/// A token's name for dropout and noise: the same on any rank, in any packing.
 at::Tensor token_keys(const data::Batch& batch) {
   at::Tensor keys_N = at::empty({static_cast<int64_t>(batch.tokens.size())}, at::kLong);
   auto* keys = keys_N.mutable_data_ptr<int64_t>();
@@ -28,10 +28,16 @@ double forward_backward(Parts& parts, const data::Batch& batch, const objective:
   if (parts.dropout != nullptr) {
     parts.dropout->keys_N = token_keys(batch);
   }
+  if (parts.noise != nullptr) {
+    parts.noise->begin(token_keys(batch), batch.document_offsets);
+  }
   const at::Tensor loss = parts.objective.loss(parts.model, batch, shares);
   loss.backward();
   if (parts.dropout != nullptr) {
     parts.dropout->keys_N.reset();  // what comes before the next micro-batch drops nothing
+  }
+  if (parts.noise != nullptr) {
+    parts.noise->end();
   }
   return loss.item<double>();
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kamerton/train/snapshot.h"
 
+#include <map>
+
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -26,6 +28,8 @@ storage::DType dtype_of(const at::Tensor& tensor) {
       return storage::DType::F16;
     case at::kDouble:
       return storage::DType::F64;
+    case at::kByte:
+      return storage::DType::U8;
     default:
       throw Error(ErrorKind::Internal,
                   {.where = "train.snapshot",
@@ -98,6 +102,13 @@ Progress to_progress(const Json& json, const std::string& origin) {
   return progress;
 }
 
+/// Updates a parameter, where they differ: absent otherwise.
+std::map<std::string, int64_t> update_counts_of(const Json& extra) {
+  const Json* counts = core::json_find(extra, "update_counts");
+  return counts == nullptr ? std::map<std::string, int64_t>{}
+                           : counts->get<std::map<std::string, int64_t>>();
+}
+
 /// trainer_state.json in Hugging Face's shape, for tools that plot it.
 std::string trainer_state(const Progress& progress, int64_t total_steps) {
   Json history = Json::array();
@@ -168,7 +179,7 @@ Snapshots::~Snapshots() = default;
 
 Saved Snapshots::save(const Progress& progress) {
   const RunIdentity& identity = state_->identity;
-  const Json extra = {
+  Json extra = {
       {"progress", to_json(progress)},
       {"stream", state_->stream_state()},
       {"objective", state_->objective != nullptr ? state_->objective->state() : Json::object()},
@@ -178,6 +189,9 @@ Saved Snapshots::save(const Progress& progress) {
       {"total_steps", identity.total_steps},
       {"config_yaml", identity.config_yaml},
       {"details", core::parse_json(identity.details_json, "details")}};
+  if (const auto counts = state_->parameters.update_counts(); !counts.empty()) {
+    extra["update_counts"] = counts;
+  }
   const std::vector<optim::StateSlice> states = state_->parameters.owned_slices();
   const std::vector<at::Tensor> memory = host_memory(states);
   const checkpoint::SaveReport report =
@@ -191,7 +205,15 @@ Saved Snapshots::save(const Progress& progress) {
           .seconds = report.seconds};
 }
 
-std::optional<Progress> Snapshots::resume() {
+void Snapshots::forget_after(int64_t step) {
+  for (const int64_t saved : state_->store.list()) {
+    if (saved > step) {
+      state_->store.remove(saved);
+    }
+  }
+}
+
+std::optional<Progress> Snapshots::resume(const std::function<void(int64_t)>& prepare) {
   const std::optional<int64_t> step = state_->store.latest();
   if (!step.has_value()) {
     return std::nullopt;
@@ -207,6 +229,10 @@ std::optional<Progress> Snapshots::resume() {
         then,
         state_->identity.total_steps));
   }
+  const Progress progress = to_progress(extra["progress"], state_->store.folder().string());
+  if (prepare) {
+    prepare(progress.step);
+  }
   const std::vector<optim::StateSlice> states = state_->parameters.slices_to_load();
   const std::vector<at::Tensor> memory = host_memory(states);
   state_->store.load(*step, to_slices(states, memory));
@@ -216,11 +242,12 @@ std::optional<Progress> Snapshots::resume() {
     }
   }
   state_->parameters.after_load();
+  state_->parameters.set_update_counts(update_counts_of(extra), progress.updates);
   state_->batches.load_state(extra["stream"]);
   if (const Json* saved = core::json_find(extra, "objective"); saved && state_->objective) {
     state_->objective->load_state(*saved);
   }
-  return to_progress(extra["progress"], state_->store.folder().string());
+  return progress;
 }
 
 }  // namespace kamerton::train

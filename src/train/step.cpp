@@ -64,6 +64,7 @@ void update_once(Parts& parts,
       parts.parameters.finish_gradients(parts.optim_config.max_grad_norm, std::isfinite(loss));
   report.loss = parts.world.sum(loss);
   report.grad_norm = gradient.norm;
+  report.penalty = gradient.penalty;
   if (gradient.finite) {  // agreed by all ranks
     parts.parameters.update(update_number, report.lr);
     ++report.updates;
@@ -92,6 +93,9 @@ StepReport run_step(Parts& parts, int64_t step, int64_t update_number, int64_t t
     update_once(parts, chosen, shares, update_number + report.updates, report);
   }
   report.metrics = reduce_metrics(parts);
+  if (parts.optim_config.l2 > 0.0 || parts.optim_config.ewc > 0.0) {
+    report.metrics.emplace_back("keep_penalty", report.penalty);
+  }
   return report;
 }
 

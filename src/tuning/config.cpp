@@ -4,7 +4,7 @@
 namespace kamerton::tuning {
 
 bool is_adapter(const std::string& method) {
-  return method != "full";
+  return method != "full" && method != "half";
 }
 
 void describe(config::Fields& f, LoraConfig& c) {
@@ -44,6 +44,11 @@ void describe(config::Fields& f, LoraConfig& c) {
       "freeze_a",
       c.freeze_a,
       {.text = "train B only (FFA-LoRA, arXiv 2403.12313): averages of such adapters are exact"});
+  f.knob("loraplus_lr_ratio",
+         c.loraplus_lr_ratio,
+         {.text = "LoRA+: the learning rate of B over that of A (arXiv 2402.12354); 16 is usual",
+          .min = 0,
+          .min_exclusive = true});
   f.knob(
       "targets",
       c.targets,
@@ -56,17 +61,43 @@ void describe(config::Fields& f, LoraConfig& c) {
   f.knob("alpha_pattern", c.alpha_pattern, {.text = "EXPRESSION=ALPHA, in the same way"});
 }
 
+void describe(config::Fields& f, HalfConfig& c) {
+  f.knob("level",
+         c.level,
+         {.text = "within what half is drawn: category (2 of 4 attention matrices, 2 or 1 of 3 "
+                  "feed-forward matrices of each layer), whole layers, or matrices of the whole "
+                  "model",
+          .choices = {"category", "layer", "model"}});
+  f.knob(
+      "redraw",
+      c.redraw,
+      {.text = "when another half is drawn: never, after each pass over the data, or for each of "
+               "the run's tasks",
+       .cost = "weights and state move between ranks once a draw",
+       .choices = {"never", "epoch", "task"}});
+  f.knob("state",
+         c.state,
+         {.text = "the optimizer's state at a new draw: keep it where a weight stays trained, drop "
+                  "all of it, or also restore it for weights that are drawn again",
+          .cost = "restore: the state of all weights that were ever trained stays in memory, cut "
+                  "over the ranks",
+          .choices = {"keep", "drop", "restore"}});
+}
+
 void describe(config::Fields& f, TuningConfig& c) {
   std::vector<std::string> methods = method_names();
-  methods.insert(methods.begin() + 1, "full");
+  methods.insert(methods.begin() + 1, {"full", "half"});
   f.knob(
       "method",
       c.method,
-      {.text = "what is trained: full every weight, partial those that 'train' and 'last_layers' "
+      {.text = "what is trained: full every weight, half one half of the matrices, partial those "
+               "that 'train' and 'last_layers' "
                "name, bitfit the biases, the others an adapter (kamerton adapter methods says "
                "which is what)",
-       .cost = "full trains every weight: 12 to 16 bytes a parameter; lora about 1 % of that",
+       .cost = "full trains every weight: 12 to 16 bytes a parameter; half one half of that; lora "
+               "about 1 %",
        .choices = methods});
+  f.section("half", c.half, "Half Fine-Tuning (method: half).");
   f.section("lora", c.lora, "Low-rank adapters (method: lora).");
   f.knob(
       "targets",
@@ -107,6 +138,12 @@ void describe(config::Fields& f, TuningConfig& c) {
                   "weight, code book and blocks of bitsandbytes) or int8",
           .cost = "each product makes the weight wide again: slower; every rank holds them whole",
           .choices = {"none", "nf4", "int8"}});
+  f.knob("neftune_noise_alpha",
+         c.neftune_noise_alpha,
+         {.text = "NEFTune: uniform noise of alpha / sqrt(length x width) on the embeddings in "
+                  "training (arXiv 2310.05914); the length is that of each token's own document, "
+                  "packed or not; 5 is usual; 0: none",
+          .min = 0});
   f.knob("freeze",
          c.freeze,
          {.text = "regular expressions; parameters whose whole name matches one are not trained",

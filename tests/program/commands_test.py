@@ -9,6 +9,9 @@ import support
 class Commands(support.ProgramTest):
     NAMES = ["train", "eval", "generate", "chat", "data show", "data stats", "data verify", "data redact", "data prepare", "import", "export", "inspect", "plan", "doctor", "version"]
 
+    OF_GROUPS = [f"adapter {name}" for name in ("list", "show", "diff", "merge", "combine", "methods")] + [
+        f"federate {name}" for name in ("simulate", "coordinator", "site", "init", "invite", "join", "admit", "renew", "revoke", "status", "audit", "ledger")]
+
     def test_overview_names_every_command(self):
         result = self.run_program("--help")
         self.assert_success(result)
@@ -16,7 +19,7 @@ class Commands(support.ProgramTest):
             self.assertIn(name, result.out)
 
     def test_every_help_teaches_with_an_example(self):
-        for name in self.NAMES:
+        for name in self.NAMES + self.OF_GROUPS:
             result = self.run_program(*name.split(), "--help")
             self.assert_success(result)
             self.assertIn("Usage: kamerton " + name, result.out)

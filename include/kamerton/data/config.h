@@ -53,6 +53,13 @@ struct SourceConfig {
   ColumnMap columns;
 };
 
+/// General data that is mixed in: `ratio` of all examples of a pass.
+struct ReplaySource {
+  std::vector<std::string> files;
+  double ratio = 0.1;
+  bool similar = false;  ///< the records most like the run's own instead of random ones
+};
+
 struct DataConfig {
   std::vector<std::string> train;
   std::vector<std::string> eval;
@@ -90,6 +97,8 @@ struct DataConfig {
   Answers answers = Answers::One;
   /// No knob: the objective uses the margins of pairs.
   bool margins = false;
+  /// No knob: set by keep.replay.
+  std::optional<ReplaySource> replay = {};
 };
 
 void describe(config::Fields& fields, ColumnMap& columns);

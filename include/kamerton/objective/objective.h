@@ -102,6 +102,15 @@ class TokenLoss : public Objective {
   std::vector<std::string> metric_names() const override;
   std::vector<MetricSum> take_metrics() override;
 
+ protected:
+  /// A further term on the same hidden states; undefined: none, on every rank.
+  virtual at::Tensor beside(model::Decoder& /*model*/,
+                            const data::Batch& /*batch*/,
+                            const at::Tensor& /*hidden_ND*/,
+                            const Shares& /*shares*/) {
+    return {};
+  }
+
  private:
   MetricSum routers_;
   bool trains_routers_ = false;

@@ -36,6 +36,9 @@ struct PlanRequest {
   int64_t compute_bytes = 4;  ///< 4: fp32, 2: bf16 with fp32 masters
   ActivationShape activations;
   bool training = true;
+  int64_t micro_batches = 1;  ///< of a step, on one rank
+  /// Frozen elements whose state is kept for when they are trained again.
+  int64_t sleeping = 0;
 };
 
 /// All in bytes on one rank.
@@ -49,6 +52,8 @@ struct MemoryPlan {
   int64_t head = 0;         ///< chunk of logits and the gradient of the hidden states
   int64_t kept = 0;         ///< freed, and kept by the allocator for the next step
   int64_t base = 0;         ///< the process before a model is loaded
+  /// Not memory, and no part of total(): gradients that a rank gives to reductions in a step.
+  int64_t reduced_per_step = 0;
 
   int64_t total() const;
 };

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,12 +30,13 @@ struct GradientReport {
   double norm = 0.0;   ///< global 2-norm before clipping; NaN or infinite when not finite
   bool finite = true;  ///< the same on all ranks; false: do not call update(), the step is skipped
   double clip_factor = 1.0;  ///< min(1, max_norm / (norm + 1e-6)), as torch's clip_grad_norm_
+  double penalty = 0.0;      ///< of the distance to the start (OptimConfig::l2, ewc)
 };
 
 /// A piece of training state: elements [offset, offset + data.numel()) of the flattened tensor
 /// `key` of `shape`.
 struct StateSlice {
-  std::string key;  ///< "model.<name>", "exp_avg.<name>", "exp_avg_sq.<name>", "momentum.<name>"
+  std::string key;  ///< "model.<name>", "exp_avg.<name>", "momentum.<name>", ...
   std::vector<int64_t> shape;
   int64_t offset = 0;
   at::Tensor data;  ///< 1-D, contiguous, a view of the state itself; its dtype is the state's dtype
@@ -49,6 +51,16 @@ struct ShardedBytes {
   int64_t transient_peak = 0;   ///< the most that `transient` has been
   int64_t largest_unit_parameters = 0;  ///< whole unit in the compute dtype
   int64_t largest_unit_gradients = 0;   ///< whole unit in fp32
+  /// Gradients that this rank gave to reductions in the last step: the input of each reduce-scatter
+  /// (stage 0: all-reduce), 0 without other ranks.
+  int64_t reduced_per_step = 0;
+};
+
+/// What becomes of the optimizer's state when other parameters are trained from now on.
+enum class StateOnRetarget {
+  Drop,     ///< every parameter starts anew
+  Keep,     ///< those that stay keep theirs; what wakes up starts anew
+  Restore,  ///< as Keep, and state that falls asleep is kept (sharded) until its parameter wakes up
 };
 
 /// Owns the memory of all parameters, their gradients and the optimizer state of one rank.
@@ -127,8 +139,8 @@ class ShardedParameters final : public tensor::UnitHooks {
   void update(int64_t update_number, double lr);
 
   /// What this rank has to write so that every element of the state is written once over all ranks.
-  /// By default without frozen parameters (which are in the base model's files); with them,
-  /// "model.<name>" in the compute dtype.
+  /// By default without frozen parameters (which are in the base model's files) unless they were
+  /// trained before a retarget(); "model.<name>" of those is in the compute dtype.
   std::vector<StateSlice> owned_slices(bool include_frozen = false);
   /// What this rank has to fill; call after_load() when done. Any stage, world size and compute
   /// dtype loads what another one has saved with the same bits.
@@ -136,6 +148,29 @@ class ShardedParameters final : public tensor::UnitHooks {
   /// Shares loaded shards with the ranks that hold them whole and rounds masters into the compute
   /// copies.
   void after_load(bool include_frozen = false);
+
+  /// From now on the parameters for which `trainable` holds are trained, no others; the flags of
+  /// the units' parameters change. Values stay, but for the rounding to the compute type of what is
+  /// no longer trained. Between steps. One unit at a time is whole.
+  void retarget(const std::function<bool(const tensor::Parameter&)>& trainable,
+                StateOnRetarget policy);
+  /// Updates that each parameter has had, by name, where that differs from parameter to parameter
+  /// (after retarget()); empty otherwise. Part of what is saved beside the slices.
+  std::map<std::string, int64_t> update_counts() const;
+  /// Takes them back after the same calls of retarget(); `updates`: of the run so far.
+  void set_update_counts(const std::map<std::string, int64_t>& counts, int64_t updates);
+  /// The optimizer starts anew, as at construction; the start that distance is measured from stays.
+  void reset_state();
+  /// Distance to the start (OptimConfig::l2, ewc) is measured from the weights as they are now. At
+  /// first it is from what they are at the first micro-batch.
+  void anchor_here();
+  /// Sets each element's importance to the mean over examples of the squared gradient (the diagonal
+  /// of the empirical Fisher information): pass(i), i = 0 ... passes - 1, runs forward and backward
+  /// of one example on each rank, whose loss is -log p(example), 0 on ranks that have none left;
+  /// pass(0) is run once more before. `examples`: of all ranks.
+  void measure_importance(int64_t passes,
+                          int64_t examples,
+                          const std::function<void(int64_t)>& pass);
 
   /// The whole parameter on every rank, fp32 for trainable ones, the compute dtype for frozen ones;
   /// one at a time.
@@ -146,7 +181,7 @@ class ShardedParameters final : public tensor::UnitHooks {
 
  private:
   struct State;
-  GradientReport measure(double max_norm, bool local_finite);
+  GradientReport measure(double max_norm, bool local_finite, double penalty = 0.0);
   std::unique_ptr<State> state_;
 };
 

@@ -9,7 +9,11 @@
 
 namespace kamerton::train {
 
-enum class Outcome { Finished, Preempted };
+enum class Outcome {
+  Finished,
+  Preempted,
+  Enough,  ///< Parts::judge ended it
+};
 
 /// Runs from `progress` to `total_steps`. Collective over all ranks. Throws ErrorKind::Numeric
 /// after too many skipped steps in a row, and what saving throws when checkpoint.on_save_error is

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -48,7 +49,11 @@ class Snapshots {
 
   /// Loads the newest complete checkpoint, if there is one: on any world size and ZeRO stage.
   /// ErrorKind::Config when it belongs to other data, another base model or another method.
-  std::optional<Progress> resume();
+  /// `prepare` is told the steps done before anything is loaded: what is trained then must be set.
+  std::optional<Progress> resume(const std::function<void(int64_t steps)>& prepare = {});
+
+  /// Removes the checkpoints of later steps: the run goes on from, or ends with, this one.
+  void forget_after(int64_t step);
 
  private:
   struct State;

@@ -19,9 +19,17 @@ struct LoraConfig {
   bool use_dora = false;
   std::string init = "default";
   bool freeze_a = false;
+  double loraplus_lr_ratio = 1.0;
   std::vector<std::string> targets = {"all-linear"};
   std::vector<std::string> rank_pattern;
   std::vector<std::string> alpha_pattern;
+};
+
+/// Half Fine-Tuning, arXiv 2404.18466: see half.h.
+struct HalfConfig {
+  std::string level = "category";
+  std::string redraw = "never";
+  std::string state = "keep";
 };
 
 struct TuningConfig {
@@ -34,8 +42,10 @@ struct TuningConfig {
   std::string bias = "none";
   std::vector<std::string> train;
   int64_t last_layers = 0;
+  HalfConfig half;
   std::optional<std::string> adapter;
   std::vector<std::string> freeze;
+  double neftune_noise_alpha = 0;
   std::string quantize = "none";
 };
 
@@ -45,6 +55,7 @@ std::vector<std::string> method_names();
 bool is_adapter(const std::string& method);
 
 void describe(config::Fields& fields, LoraConfig& config);
+void describe(config::Fields& fields, HalfConfig& config);
 void describe(config::Fields& fields, TuningConfig& config);
 
 }  // namespace kamerton::tuning

@@ -7,6 +7,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "elementwise_rules.h"
 #include "update_kernels.h"
 
 namespace kamerton::optim {
@@ -21,16 +22,18 @@ at::Tensor wave(double phase) {
 
 /// A part and a copy, over segments that begin before it and end behind it.
 struct Scene {
-  std::vector<DecaySegment> segments = {{0, 300, true}, {300, 450, false}, {450, 4000, true}};
-  DevicePart part(size_t moments) const {
-    DevicePart made{.begin = kBegin,
+  std::vector<Segment> segments = {
+      {0, 300, {1.0, 0.1, 0}}, {300, 450, {0.5, 0.0, 0}}, {450, 4000, {1.0, 0.1, 4}}};
+  UpdatePart part(size_t moments) const {
+    UpdatePart made{.layout = nullptr,
+                    .begin = kBegin,
                     .param = wave(0.1),
                     .low = at::zeros({kLength}, at::kBFloat16),
                     .grad = wave(1.7),
-                    .moments = {},
+                    .state = {},
                     .segments = &segments};
     for (size_t i = 0; i < moments; ++i) {
-      made.moments.push_back(wave(2.0 + i).abs().mul(0.1));
+      made.state.push_back(wave(2.0 + i).abs().mul(0.1));
     }
     return made;
   }
@@ -45,34 +48,25 @@ TEST(DeviceUpdate, AdamwEqualsTheKernelUpToRounding) {
   OptimConfig config;
   config.algorithm = "adamw";
   config.weight_decay = 0.1;
-  const DeviceStep step{.number = 7, .lr = 1e-2, .clip = 0.6};
-  const DevicePart got = scene.part(2);
-  update_parts({got}, config, step);
+  const UpdateStep step{.number = 7, .lr = 1e-2, .clip = 0.6};
+  const UpdatePart got = scene.part(2);
+  DeviceUpdate(config).update({got}, step);
 
-  const DevicePart expected = scene.part(2);
-  AdamwFactors factors;
-  factors.clip = 0.6F;
-  factors.one_minus_beta1 = static_cast<float>(1.0 - config.beta1);
-  factors.beta2 = static_cast<float>(config.beta2);
-  factors.one_minus_beta2 = static_cast<float>(1.0 - config.beta2);
-  factors.step_size = static_cast<float>(step.lr / (1.0 - std::pow(config.beta1, 7)));
-  factors.inv_sqrt_bias2 = static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(config.beta2, 7)));
-  factors.eps = static_cast<float>(config.eps);
-  for (const DecaySegment& segment : scene.segments) {
+  const UpdatePart expected = scene.part(2);
+  for (const Segment& segment : scene.segments) {
     const int64_t from = std::max<int64_t>(0, segment.begin - kBegin);
     const int64_t to = std::min(kLength, segment.end - kBegin);
-    factors.keep = segment.decay ? static_cast<float>(1.0 - step.lr * 0.1) : 1.0F;
     adamw(expected.param.data_ptr<float>() + from,
           nullptr,
           expected.grad.data_ptr<float>() + from,
-          expected.moments[0].data_ptr<float>() + from,
-          expected.moments[1].data_ptr<float>() + from,
+          expected.state[0].data_ptr<float>() + from,
+          expected.state[1].data_ptr<float>() + from,
           to - from,
-          factors);
+          adamw_factors(config, step, segment.treatment));
   }
   EXPECT_LE(difference(got.param, expected.param), 1e-6);
-  EXPECT_LE(difference(got.moments[0], expected.moments[0]), 1e-6);
-  EXPECT_LE(difference(got.moments[1], expected.moments[1]), 1e-6);
+  EXPECT_LE(difference(got.state[0], expected.state[0]), 1e-6);
+  EXPECT_LE(difference(got.state[1], expected.state[1]), 1e-6);
   EXPECT_TRUE(at::equal(got.low, got.param.to(at::kBFloat16)));
   EXPECT_GT(difference(got.param, scene.part(2).param), 1e-3);  // and something has moved
 }
@@ -85,21 +79,21 @@ TEST(DeviceUpdate, SgdEqualsTheKernelUpToRounding) {
     config.weight_decay = 0.1;
     config.momentum = momentum;
     const size_t moments = momentum > 0 ? 1 : 0;
-    const DevicePart got = scene.part(moments);
-    update_parts({got}, config, {.number = 2, .lr = 1e-2, .clip = 0.6});
-    const DevicePart expected = scene.part(moments);
-    for (const DecaySegment& segment : scene.segments) {
+    const UpdatePart got = scene.part(moments);
+    DeviceUpdate(config).update({got}, {.number = 2, .lr = 1e-2, .clip = 0.6});
+    const UpdatePart expected = scene.part(moments);
+    for (const Segment& segment : scene.segments) {
       const int64_t from = std::max<int64_t>(0, segment.begin - kBegin);
       const int64_t to = std::min(kLength, segment.end - kBegin);
       sgd(expected.param.data_ptr<float>() + from,
           nullptr,
           expected.grad.data_ptr<float>() + from,
-          moments > 0 ? expected.moments[0].data_ptr<float>() + from : nullptr,
+          moments > 0 ? expected.state[0].data_ptr<float>() + from : nullptr,
           to - from,
           {.clip = 0.6F,
-           .weight_decay = segment.decay ? 0.1F : 0.0F,
+           .weight_decay = static_cast<float>(segment.treatment.weight_decay),
            .momentum = static_cast<float>(momentum),
-           .lr = 1e-2F});
+           .lr = static_cast<float>(1e-2 * segment.treatment.lr_ratio)});
     }
     EXPECT_LE(difference(got.param, expected.param), 1e-6) << momentum;
   }
