@@ -13,6 +13,7 @@
 
 #include "assemble.h"
 #include "command.h"
+#include "mixed_model.h"
 #include "snapshot_reader.h"
 
 namespace kamerton::cli {
@@ -107,6 +108,49 @@ eval::AnswerOptions answer_options(const po::variables_map& arguments,
   return options;
 }
 
+/// With --mix the adapter that each record names takes its part of a batch.
+struct Subject {
+  InferenceModel loaded;
+  std::unique_ptr<MixedModel> mixed;
+
+  Subject(const po::variables_map& arguments, const Command& self) {
+    if (arguments.count("mix") == 0) {
+      loaded = load_model(arguments, self);
+      return;
+    }
+    if (arguments.count("adapter") + arguments.count("checkpoint") != 0) {
+      throw Error(ErrorKind::Config,
+                  {.where = "cli.eval",
+                   .what = "--mix excludes --adapter and --checkpoint",
+                   .allowed = "one of them",
+                   .hint = "a checkpoint's adapter: kamerton export --checkpoint RUN --to DIR"});
+    }
+    loaded.folder = required(arguments, "model", self);
+    mixed = std::make_unique<MixedModel>(arguments, loaded.folder);
+  }
+  model::Decoder& decoder() { return mixed ? mixed->decoder() : *loaded.decoder; }
+};
+
+/// The adapters of all records; wrong names show before anything is computed.
+eval::BeforeForward chooser(Subject& subject, const data::EvalSet& set) {
+  if (!subject.mixed) {
+    return {};
+  }
+  std::vector<int64_t> numbers;
+  for (int64_t i = 0; i < set.size(); ++i) {
+    const core::Json record = core::parse_json(set.raw(i), set.origin(i));
+    numbers.push_back(subject.mixed->number_of(record, set.origin(i)));
+  }
+  return [&mixed = *subject.mixed, numbers = std::move(numbers)](
+             const std::vector<int64_t>& examples, const std::vector<int64_t>& offsets) {
+    std::vector<int64_t> chosen;
+    for (const int64_t example : examples) {
+      chosen.push_back(numbers[static_cast<size_t>(example)]);
+    }
+    mixed.choose(chosen, offsets);
+  };
+}
+
 void show_answers(const std::vector<eval::Answer>& answers, int64_t count) {
   for (int64_t i = 0; i < std::min<int64_t>(count, static_cast<int64_t>(answers.size())); ++i) {
     const eval::Answer& answer = answers[static_cast<size_t>(i)];
@@ -128,17 +172,18 @@ int run_eval(const po::variables_map& arguments, comm::Session* session) {
   const Wanted wanted = read_metrics(arguments["metric"].as<std::vector<std::string>>());
   mesh::choose_threads(session->topology());
   take_device(arguments["device"].as<std::string>(), *session);
-  const InferenceModel loaded = load_model(arguments, self);
-  const text::TokenizerBundle bundle = text::load_bundle(loaded.folder);
+  Subject subject(arguments, self);
+  const text::TokenizerBundle bundle = text::load_bundle(subject.loaded.folder);
   const data::EvalSet set =
       data::open_eval(data_config(arguments, arguments["data"].as<std::vector<std::string>>()),
                       bundle,
-                      loaded.decoder->config().max_positions);
+                      subject.decoder().config().max_positions);
+  const eval::BeforeForward before_forward = chooser(subject, set);
 
   core::Json result = {{"examples", set.size()}};
   if (wanted.loss) {
-    const eval::LossReport report =
-        eval::evaluate_loss(*loaded.decoder, set, arguments["rows"].as<int64_t>(), world);
+    const eval::LossReport report = eval::evaluate_loss(
+        subject.decoder(), set, arguments["rows"].as<int64_t>(), world, before_forward);
     result.update({{"loss", report.loss()},
                    {"perplexity", report.perplexity()},
                    {"token_accuracy", report.token_accuracy()},
@@ -146,8 +191,10 @@ int run_eval(const po::variables_map& arguments, comm::Session* session) {
   }
   std::vector<eval::Answer> answers;
   if (wanted.answers.has_value()) {
-    const eval::AnswerReport report = eval::evaluate_answers(
-        *loaded.decoder, set, answer_options(arguments, *wanted.answers, bundle), world);
+    eval::AnswerOptions options = answer_options(arguments, *wanted.answers, bundle);
+    options.before_forward = before_forward;
+    const eval::AnswerReport report =
+        eval::evaluate_answers(subject.decoder(), set, options, world);
     result.update(
         {{"accuracy", report.accuracy()}, {"correct", report.correct}, {"total", report.total}});
     answers = gather(report, world);
@@ -169,6 +216,35 @@ int run_eval(const po::variables_map& arguments, comm::Session* session) {
         result.dump(2, ' ', false, core::Json::error_handler_t::replace) + "\n");
   }
   return 0;
+}
+
+void add_eval_options(po::options_description& options) {
+  options.add_options()("model,m", po::value<std::string>(), "model folder")(
+      "adapter,a", po::value<std::string>(), "PEFT adapter folder, put on top of the model")(
+      "checkpoint",
+      po::value<std::string>(),
+      "instead of model and adapter: a run's folder, or one of its checkpoints")(
+      "data,d", po::value<std::vector<std::string>>()->multitoken(), "files to evaluate on")(
+      "metric",
+      po::value<std::vector<std::string>>()->default_value({"loss"}, "loss"),
+      "loss, exact_match or first_line; may be repeated")(
+      "max-new-tokens,n", po::value<int64_t>()->default_value(64), "length of an answer at most")(
+      "system", po::value<std::string>(), "a system's message before every conversation")(
+      "limit",
+      po::value<int64_t>()->default_value(0),
+      "answer the first so many examples only; 0: all")(
+      "examples", po::value<int64_t>()->default_value(0), "print so many answers")(
+      "mix",
+      po::value<std::vector<std::string>>(),
+      "NAME=DIR: an adapter that JSON records name in `adapter`; may be repeated; "
+      "records of one batch go through their own")(
+      "json", po::value<std::string>(), "also write figures and all answers to this file")(
+      "rows", po::value<int64_t>()->default_value(8), "examples computed at once for the loss")(
+      "dtype", po::value<std::string>()->default_value("auto"), "auto, fp32 or bf16")(
+      "device", po::value<std::string>()->default_value("auto"), "auto, cpu or cuda")(
+      "set",
+      po::value<std::vector<std::string>>(),
+      "a key of the data section, such as --set layout=alpaca; may be repeated");
 }
 
 }  // namespace
@@ -193,42 +269,8 @@ Command eval_command() {
               "runs/quickstart/adapter \\\n"
               "      --data configs/quickstart/heldout.jsonl --metric first_line --json after.json",
           .needs_ranks = true,
-          .add_options =
-              [](po::options_description& options, po::positional_options_description&) {
-                options.add_options()("model,m", po::value<std::string>(), "model folder")(
-                    "adapter,a",
-                    po::value<std::string>(),
-                    "PEFT adapter folder, put on top of the model")(
-                    "checkpoint",
-                    po::value<std::string>(),
-                    "instead of model and adapter: a run's folder, or one of its checkpoints")(
-                    "data,d",
-                    po::value<std::vector<std::string>>()->multitoken(),
-                    "files to evaluate on")(
-                    "metric",
-                    po::value<std::vector<std::string>>()->default_value({"loss"}, "loss"),
-                    "loss, exact_match or first_line; may be repeated")(
-                    "max-new-tokens,n",
-                    po::value<int64_t>()->default_value(64),
-                    "length of an answer at most")("system",
-                                                   po::value<std::string>(),
-                                                   "a system's message before every conversation")(
-                    "limit",
-                    po::value<int64_t>()->default_value(0),
-                    "answer the first so many examples only; 0: all")(
-                    "examples", po::value<int64_t>()->default_value(0), "print so many answers")(
-                    "json",
-                    po::value<std::string>(),
-                    "also write figures and all answers to this file")(
-                    "rows",
-                    po::value<int64_t>()->default_value(8),
-                    "examples computed at once for the loss")(
-                    "dtype", po::value<std::string>()->default_value("auto"), "auto, fp32 or bf16")(
-                    "device", po::value<std::string>()->default_value("auto"), "auto, cpu or cuda")(
-                    "set",
-                    po::value<std::vector<std::string>>(),
-                    "a key of the data section, such as --set layout=alpaca; may be repeated");
-              },
+          .add_options = [](po::options_description& options,
+                            po::positional_options_description&) { add_eval_options(options); },
           .run = run_eval};
 }
 

@@ -2,18 +2,14 @@
 #include "generate_requests.h"
 
 #include <cstdio>
-#include <map>
 
-#include <ATen/ATen.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
-#include "kamerton/config/load.h"
 #include "kamerton/core/error.h"
 #include "kamerton/storage/filesystem.h"
-#include "kamerton/tuning/adapter_mix.h"
-#include "kamerton/tuning/peft_format.h"
+
+#include "mixed_model.h"
 
 namespace kamerton::cli {
 namespace {
@@ -27,32 +23,7 @@ struct Request {
   int64_t number = tuning::AdapterMix::kBase;
 };
 
-/// NAME=DIR of --mix, in order.
-std::vector<std::pair<std::string, std::string>> named_adapters(
-    const po::variables_map& arguments) {
-  std::vector<std::pair<std::string, std::string>> named;
-  for (const std::string& text : value_or<std::vector<std::string>>(arguments, "mix", {})) {
-    const size_t at = text.find('=');
-    if (at == std::string::npos || at == 0) {
-      throw Error(ErrorKind::Config,
-                  {.where = "cli.generate",
-                   .what = "--mix gives an adapter a name",
-                   .got = text,
-                   .allowed = "NAME=DIR"});
-    }
-    named.emplace_back(text.substr(0, at), text.substr(at + 1));
-  }
-  return named;
-}
-
-std::vector<Request> read_requests(const std::string& path,
-                                   const std::vector<std::pair<std::string, std::string>>& named) {
-  std::map<std::string, int64_t> numbers;
-  std::vector<std::string> names;
-  for (const auto& [name, folder] : named) {
-    numbers[name] = static_cast<int64_t>(names.size());
-    names.push_back(name);
-  }
+std::vector<Request> read_requests(const std::string& path, const MixedModel& model) {
   const std::string text = storage::posix_filesystem().read_file(path, uint64_t{1} << 30);
   std::vector<Request> requests;
   size_t line_number = 0;
@@ -67,17 +38,9 @@ std::vector<Request> read_requests(const std::string& path,
     const std::string origin = fmt::format("{}:{}", path, line_number);
     const core::Json object = core::parse_json(line, origin);
     Request request{core::json_string(object, "prompt", origin), ""};
-    if (core::json_find(object, "adapter") != nullptr) {
+    request.number = model.number_of(object, origin);
+    if (request.number != tuning::AdapterMix::kBase) {
       request.adapter = core::json_string(object, "adapter", origin);
-      if (numbers.count(request.adapter) == 0) {
-        throw Error(ErrorKind::Data,
-                    {.where = "cli.generate",
-                     .what = origin + " names an adapter that --mix does not give",
-                     .got = "'" + request.adapter + "'",
-                     .allowed = fmt::format("{}", fmt::join(names, ", ")),
-                     .hint = config::nearest(request.adapter, names)});
-      }
-      request.number = numbers[request.adapter];
     }
     requests.push_back(std::move(request));
   }
@@ -110,14 +73,6 @@ std::string to_text(const text::TokenizerBundle& bundle, const std::vector<int64
   return text + stream.finish();
 }
 
-void read_adapter(tuning::PeftAdapter& file, const tuning::Adapter& adapter) {
-  file.bind(adapter);
-  const at::NoGradGuard no_grad;
-  for (const tuning::AdapterEntry& entry : adapter.entries()) {
-    file.read(*entry.parameter, 0, entry.parameter->value.detach().view({-1}));
-  }
-}
-
 }  // namespace
 
 void generate_requests(const po::variables_map& arguments,
@@ -126,24 +81,8 @@ void generate_requests(const po::variables_map& arguments,
                        const text::TokenizerBundle& bundle,
                        const model::SampleOptions& options,
                        bool chat) {
-  const auto named = named_adapters(arguments);
-  const std::vector<Request> requests = read_requests(file, named);
-  model::ModelOptions model_options;
-  model_options.path = model_dir;
-  model_options.dtype = arguments["dtype"].as<std::string>();
-  model_options.device = arguments["device"].as<std::string>();
-  model::Decoder decoder(model::read_config(model_dir), model_options);
-  tuning::AdapterMix mix(decoder);
-  std::vector<tuning::PeftAdapter> files;
-  for (const auto& [name, folder] : named) {
-    files.push_back(tuning::PeftAdapter::open(folder));
-    mix.add(files.back().spec());
-  }
-  decoder.load_whole();
-  for (size_t i = 0; i < files.size(); ++i) {
-    read_adapter(files[i], mix[static_cast<int64_t>(i)]);
-  }
-
+  MixedModel model(arguments, model_dir);
+  const std::vector<Request> requests = read_requests(file, model);
   std::vector<std::vector<int64_t>> prompts;
   for (const Request& request : requests) {
     prompts.push_back(to_ids(bundle, request.prompt, chat));
@@ -155,9 +94,9 @@ void generate_requests(const po::variables_map& arguments,
     for (const size_t document : documents) {
       numbers.push_back(requests[document].number);
     }
-    mix.choose(numbers, offsets);
+    model.choose(numbers, offsets);
   };
-  const std::vector<model::Generated> answers = model::generate(decoder, prompts, mixed);
+  const std::vector<model::Generated> answers = model::generate(model.decoder(), prompts, mixed);
   for (size_t i = 0; i < answers.size(); ++i) {
     core::Json line = {{"prompt", requests[i].prompt}};
     if (!requests[i].adapter.empty()) {

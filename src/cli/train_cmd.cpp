@@ -178,7 +178,7 @@ train::Parts parts_of(const Engine& engine,
                       train::Snapshots& snapshots,
                       Redraw& redraw,
                       Best& best,
-                      train::RecordPrivacy* privacy,
+                      std::optional<train::RecordPrivacy>& privacy,
                       RunReporter& reporter) {
   Run& run = engine.run;
   return {.config = phase.config.train,
@@ -204,7 +204,7 @@ train::Parts parts_of(const Engine& engine,
                 return judge(engine.watch, best, snapshots, done, progress);
               },
           .emit = [&reporter](const train::Event& event) { reporter.on(event); },
-          .privacy = privacy};
+          .privacy = privacy.has_value() ? &*privacy : nullptr};
 }
 
 /// A phase from placed parameters to its end; a later task starts the optimizer anew.
@@ -249,14 +249,8 @@ train::Outcome go(const Engine& engine, Phase& phase, bool resume) {
                    .threads = engine.threads,
                    .memory = optim::to_text(plan),
                    .privacy = privacy.has_value() ? privacy->text() : ""});
-  train::Parts parts = parts_of(engine,
-                                phase,
-                                objective.get(),
-                                snapshots,
-                                redraw,
-                                best,
-                                privacy.has_value() ? &*privacy : nullptr,
-                                reporter);
+  train::Parts parts =
+      parts_of(engine, phase, objective.get(), snapshots, redraw, best, privacy, reporter);
   if (phase.held_out.has_value() || !engine.watch.empty()) {
     parts.evaluate = [&](int64_t step) { return evaluate(run, phase, parts, engine.watch, step); };
   }

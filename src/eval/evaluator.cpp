@@ -84,7 +84,8 @@ double AnswerReport::accuracy() const {
 LossReport evaluate_loss(model::Decoder& model,
                          const data::EvalSet& set,
                          int64_t rows,
-                         const comm::Group& world) {
+                         const comm::Group& world,
+                         const BeforeForward& before_forward) {
   model::require_tokens(model.config(), "eval.loss");
   const at::NoGradGuard no_grad;
   data::EvalStream stream(set, rows, world.rank(), world.size());
@@ -93,6 +94,9 @@ LossReport evaluate_loss(model::Decoder& model,
   LossReport report;
   while (const auto batch = stream.next()) {
     const objective::Tokens tokens = objective::to_tokens(*batch, model.device());
+    if (before_forward) {
+      before_forward(batch->source_indices, batch->document_offsets);
+    }
     const tensor::TokenLoss part =
         model.loss(model.forward(tokens.rows), tokens.targets_N, options);
     report.nll_sum += part.nll_sum;
@@ -169,6 +173,16 @@ AnswerReport evaluate_answers(model::Decoder& model,
   model::SampleOptions sample = options.sample;
   for (const int32_t id : set.bundle().stop_ids) {
     sample.stop_ids.push_back(id);
+  }
+  if (options.before_forward) {
+    sample.before_forward = [&](const std::vector<size_t>& prompts_now,
+                                const std::vector<int64_t>& offsets) {
+      std::vector<int64_t> examples;
+      for (const size_t prompt : prompts_now) {
+        examples.push_back(report.answers[prompt].index);
+      }
+      options.before_forward(examples, offsets);
+    };
   }
   model::TokenCallback ends_with_line;
   if (options.match == Match::FirstLine) {  // what comes after the first line is not looked at

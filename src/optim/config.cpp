@@ -41,6 +41,10 @@ void describe_rule(config::Fields& fields, OptimConfig& config) {
       {.text = "SGD, Muon: share of the previous direction that is kept (Muon: 0.95 is usual).",
        .min = 0.0,
        .max = 0.9999999});
+}
+
+/// Rules that look at more than an element at a time.
+void describe_matrix_rules(config::Fields& fields, OptimConfig& config) {
   fields.knob(
       "muon_scale",
       config.muon_scale,
@@ -174,6 +178,7 @@ void describe(config::Fields& fields, ParameterGroup& group) {
 
 void describe(config::Fields& fields, OptimConfig& config) {
   describe_rule(fields, config);
+  describe_matrix_rules(fields, config);
   describe_decay(fields, config);
   describe_schedule(fields, config);
   describe_limits(fields, config);

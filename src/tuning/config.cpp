@@ -84,6 +84,33 @@ void describe(config::Fields& f, HalfConfig& c) {
           .choices = {"keep", "drop", "restore"}});
 }
 
+namespace {
+
+/// What goes beside or around a method.
+void describe_around(config::Fields& f, TuningConfig& c) {
+  f.knob("adapter",
+         c.adapter,
+         {.text = "folder of a PEFT adapter to go on from (its method, settings and targets win)"});
+  f.knob("quantize",
+         c.quantize,
+         {.text = "QLoRA: the frozen linear weights of the blocks in fewer bits: nf4 (4.13 bits a "
+                  "weight, code book and blocks of bitsandbytes) or int8",
+          .cost = "each product makes the weight wide again: slower; every rank holds them whole",
+          .choices = {"none", "nf4", "int8"}});
+  f.knob("neftune_noise_alpha",
+         c.neftune_noise_alpha,
+         {.text = "NEFTune: uniform noise of alpha / sqrt(length x width) on the embeddings in "
+                  "training (arXiv 2310.05914); the length is that of each token's own document, "
+                  "packed or not; 5 is usual; 0: none",
+          .min = 0});
+  f.knob("freeze",
+         c.freeze,
+         {.text = "regular expressions; parameters whose whole name matches one are not trained",
+          .cost = "none: frozen weights need no gradient or state"});
+}
+
+}  // namespace
+
 void describe(config::Fields& f, TuningConfig& c) {
   std::vector<std::string> methods = method_names();
   methods.insert(methods.begin() + 1, {"full", "half"});
@@ -129,25 +156,7 @@ void describe(config::Fields& f, TuningConfig& c) {
          c.last_layers,
          {.text = "method partial: the last so many layers are trained (the final norm with them)",
           .min = 0});
-  f.knob("adapter",
-         c.adapter,
-         {.text = "folder of a PEFT adapter to go on from (its method, settings and targets win)"});
-  f.knob("quantize",
-         c.quantize,
-         {.text = "QLoRA: the frozen linear weights of the blocks in fewer bits: nf4 (4.13 bits a "
-                  "weight, code book and blocks of bitsandbytes) or int8",
-          .cost = "each product makes the weight wide again: slower; every rank holds them whole",
-          .choices = {"none", "nf4", "int8"}});
-  f.knob("neftune_noise_alpha",
-         c.neftune_noise_alpha,
-         {.text = "NEFTune: uniform noise of alpha / sqrt(length x width) on the embeddings in "
-                  "training (arXiv 2310.05914); the length is that of each token's own document, "
-                  "packed or not; 5 is usual; 0: none",
-          .min = 0});
-  f.knob("freeze",
-         c.freeze,
-         {.text = "regular expressions; parameters whose whole name matches one are not trained",
-          .cost = "none: frozen weights need no gradient or state"});
+  describe_around(f, c);
 }
 
 }  // namespace kamerton::tuning

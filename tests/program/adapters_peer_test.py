@@ -175,6 +175,24 @@ class Commands(support.ProgramTest):
             more = ["--adapter", self.lora.parent / adapter] if adapter else []
             alone = self.run_program("generate", "--model", self.model, *more, "--prompt", prompt, "-n", "12", "--dtype", "fp32")
             self.assertEqual(answer["text"].strip(), alone.out.strip(), (prompt, adapter))
+        records = {adapter: [{"prompt": "Once upon a time", "completion": f" there was a {word}."} | ({"adapter": adapter} if adapter else {})
+                             for word in ("cat", "little dog", "tree")] for adapter in ("lora", "ia3", None)}
+        sums = [0.0, 0]
+        for adapter, part in records.items():
+            (self.folder / "part.jsonl").write_text("".join(json.dumps(record) + "\n" for record in part))
+            more = ["--adapter", self.lora.parent / adapter] if adapter else []
+            self.assert_success(self.run_program("eval", "--model", self.model, *more, "--data", "part.jsonl", "--dtype", "fp32", "--json", "part.json"))
+            figures = json.loads((self.folder / "part.json").read_text())
+            sums = [sums[0] + figures["loss"] * figures["targets"], sums[1] + figures["targets"]]
+        everything = [records[adapter][i] for i in range(3) for adapter in records]
+        (self.folder / "all.jsonl").write_text("".join(json.dumps(record) + "\n" for record in everything))
+        evaluated = self.run_program("eval", "--model", self.model, "--mix", f"lora={self.lora}", "--mix", f"ia3={self.ia3}", "--data", "all.jsonl",
+                                     "--metric", "loss", "--metric", "exact_match", "-n", "4", "--dtype", "fp32", "--json", "all.json", ranks=2)
+        self.assert_success(evaluated)
+        figures = json.loads((self.folder / "all.json").read_text())
+        self.assertEqual(figures["targets"], sums[1])
+        self.assertAlmostEqual(figures["loss"], sums[0] / sums[1], delta=1e-5)
+        self.assertEqual(self.run_program("eval", "--model", self.model, "--mix", f"ia3={self.ia3}", "--data", "all.jsonl").code, 65)
         wrong = self.run_program("generate", "--model", self.model, "--mix", f"lora={self.lora}", "--requests", "requests.jsonl")
         self.assertEqual(wrong.code, 65)
         self.assertIn("requests.jsonl:2", wrong.err)

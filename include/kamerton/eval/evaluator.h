@@ -26,12 +26,18 @@ struct LossReport {
   double token_accuracy() const;
 };
 
+/// Told before each forward which examples of the set its documents are, and where they begin
+/// ([D + 1], 0 ... N): for several adapters in one batch. Empty: nobody.
+using BeforeForward =
+    std::function<void(const std::vector<int64_t>& examples, const std::vector<int64_t>& offsets)>;
+
 /// Every example once, spread over the ranks of `world`; collective. Works on a sharded model too.
 /// ErrorKind::Data when the set has no target at all.
 LossReport evaluate_loss(model::Decoder& model,
                          const data::EvalSet& set,
                          int64_t rows,
-                         const comm::Group& world);
+                         const comm::Group& world,
+                         const BeforeForward& before_forward = {});
 
 /// What an objective says of held-out data.
 struct ObjectiveReport {
@@ -58,6 +64,7 @@ struct AnswerOptions {
   model::SampleOptions sample;
   std::string system;  ///< put before every conversation as the system's message when not empty
   int64_t limit = 0;   ///< first so many examples; 0: all
+  BeforeForward before_forward = {};
 };
 
 struct Answer {

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every way to tune a part as a user runs it: killed and resumed, a run gives the same bits; its adapter shows, merges and answers."""
+import json
+
+import support
+
+WAYS = {
+    "lora": ("lora", []),
+    "lora_saved": ("lora", ["tuning.modules_to_save=[input_layernorm]"]),
+    "dora_dropout": ("lora", ["tuning.lora.use_dora=true", "tuning.lora.dropout=0.2"]),
+    "pissa": ("lora", ["tuning.lora.init=pissa", "tuning.lora.r=4"]),
+    "ffa": ("lora", ["tuning.lora.freeze_a=true"]),
+    "qlora_nf4": ("lora", ["tuning.quantize=nf4"]),
+    "qlora_int8": ("lora", ["tuning.quantize=int8"]),
+    "ia3": ("ia3", []),
+    "vera": ("vera", ["tuning.settings=[r=16]"]),
+    "adalora": ("adalora", []),
+    "loha": ("loha", []),
+    "lokr": ("lokr", []),
+    "oft": ("oft", ["tuning.settings=[oft_block_size=8]"]),
+    "boft": ("boft", []),
+    "hra": ("hra", []),
+    "miss": ("miss", ["tuning.settings=[r=8]"]),
+    "fourierft": ("fourierft", []),
+    "randlora": ("randlora", []),
+    "shira": ("shira", ["tuning.settings=[r=4, random_seed=3]"]),
+    "ln_tuning": ("ln_tuning", []),
+    "trainable_tokens": ("trainable_tokens", ["tuning.settings=['token_indices=[5, 29, 58]']"]),
+    "prompt_tuning": ("prompt_tuning", ["tuning.settings=[num_virtual_tokens=4]"]),
+    "p_tuning": ("p_tuning", ["tuning.settings=[num_virtual_tokens=4]"]),
+    "prefix_tuning": ("prefix_tuning", ["tuning.settings=[num_virtual_tokens=4]"]),
+    "houlsby": ("houlsby", []),
+    "pfeiffer": ("pfeiffer", []),
+    "parallel": ("parallel", []),
+    "partial": ("partial", ["tuning.last_layers=1"]),
+}
+
+
+class Adapters(support.ProgramTest):
+    def words(self, way):
+        method, settings = WAYS[way]
+        settings = [f"tuning.method={method}", "data.micro_batch_rows=4", "train.steps=4", "train.checkpoint.every=2", *settings]
+        return [word for setting in settings for word in ("--set", setting)]
+
+    def result(self, name):
+        run = self.folder / "runs" / name
+        losses = [(line["step"], line["loss"], line["grad_norm"]) for line in self.metrics(name)]
+        return losses, (run / "adapter" / "adapter_model.safetensors").read_bytes()
+
+    def test_a_killed_run_goes_on_with_the_same_bits(self):
+        for way in WAYS:
+            with self.subTest(way=way):
+                self.assert_success(self.train(way, *self.words(way)))
+                cut = self.train(f"{way}-cut", *self.words(way), env={"KAMERTON_FAULT": "kill:rank=0:step=4"})
+                self.assertNotEqual(cut.code, 0)
+                self.assert_success(self.train(f"{way}-cut", *self.words(way), "--resume"))
+                self.assertEqual(self.result(f"{way}-cut"), self.result(way))
+
+    def test_a_run_goes_on_at_stage_3_on_two_ranks(self):
+        for way in ("dora_dropout", "vera", "prefix_tuning"):
+            with self.subTest(way=way):
+                self.assert_success(self.train(way, *self.words(way)))
+                cut = self.train(f"{way}-cut", *self.words(way), env={"KAMERTON_FAULT": "kill:rank=0:step=4"})
+                self.assertNotEqual(cut.code, 0)
+                self.assert_success(self.train(f"{way}-cut", *self.words(way), "--set", "optim.zero_stage=3", "--resume", ranks=2))
+                for (_, *want), (_, *have) in zip(self.result(way)[0], self.result(f"{way}-cut")[0]):
+                    for a, b in zip(want, have):
+                        self.assertAlmostEqual(a, b, delta=2e-4 * abs(a))
+
+    def test_what_a_run_writes_is_shown(self):
+        self.assert_success(self.train("ia3", *self.words("ia3")))
+        shown = self.run_program("adapter", "show", "runs/ia3/adapter")
+        self.assert_success(shown)
+        self.assertIn("IA3", shown.out.upper())
+        config = json.loads((self.folder / "runs/ia3/adapter/adapter_config.json").read_text())
+        self.assertEqual(config["peft_type"], "IA3")
+
+
+if __name__ == "__main__":
+    support.main()
