@@ -11,6 +11,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "kamerton/core/error.h"
@@ -54,11 +55,10 @@ class Import {
     files.make_directories(folder);
     std::vector<storage::TensorDeclaration> declarations;
     for (const storage::GgufTensor& tensor : file_.tensors()) {
-      const std::string name = target_name(tensor.name);
-      if (!name.empty()) {
-        declarations.push_back({name,
+      for (const Part& part : parts_of(tensor)) {
+        declarations.push_back({part.name,
                                 dtype_ == at::kFloat ? storage::DType::F32 : storage::DType::BF16,
-                                tensor.shape});
+                                part.shape});
       }
     }
     storage::SafetensorsModelWriter writer(folder, declarations);
@@ -90,25 +90,53 @@ class Import {
   /// A setting of this architecture: "llama.block_count".
   std::string key(const char* name) const { return std::string(family_->gguf) + "." + name; }
 
-  std::string target_name(const std::string& name) const {
-    const auto target = name_from_gguf(*family_, name);
+  /// A parameter in a tensor of the file: all of it, or one expert's rows.
+  struct Part {
+    std::string name;
+    std::vector<int64_t> shape;
+    int64_t first_row = 0;
+  };
+
+  std::vector<Part> parts_of(const storage::GgufTensor& tensor) const {
+    const auto target = name_from_gguf(*family_, tensor.name);
     if (!target) {
       refuse(file_.origin(),
              "a tensor that a " + std::string(family_->gguf) + " model does not have",
-             name);
+             tensor.name);
     }
-    return *target;
+    if (target->empty()) {
+      return {};
+    }
+    const size_t star = target->find('*');
+    if (star == std::string::npos) {
+      return {{*target, tensor.shape, 0}};
+    }
+    const int64_t experts = config_.experts.count;
+    if (tensor.shape.size() != 3 || tensor.shape[0] != experts) {
+      refuse(file_.origin(),
+             "tensor " + tensor.name + " does not hold one matrix an expert",
+             fmt::format("shape [{}]", fmt::join(tensor.shape, ", ")),
+             fmt::format("[{}, rows, columns]", experts));
+    }
+    std::vector<Part> parts;
+    for (int64_t expert = 0; expert < experts; ++expert) {
+      std::string name = *target;
+      name.replace(star, 1, std::to_string(expert));
+      parts.push_back({name, {tensor.shape[1], tensor.shape[2]}, expert * tensor.shape[1]});
+    }
+    return parts;
   }
 
   /// config.json's keys from the metadata; parse_config checks them as it would a file.
   void read_config() {
     const std::string architecture =
         core::json_string(meta(), "general.architecture", file_.origin());
-    family_ = gguf_family(architecture);
+    const bool experts = integer_or(architecture + ".expert_count", 0) > 0;
+    family_ = gguf_family(architecture, experts);
     if (family_ == nullptr) {
       refuse(file_.origin(),
              "this GGUF architecture cannot be imported",
-             architecture,
+             architecture + (experts ? " with experts" : ""),
              gguf_families());
     }
     const storage::GgufTensor* table = file_.find("token_embd.weight");
@@ -151,7 +179,9 @@ class Import {
   /// What only one family has. llama.cpp fixes the rest in its code, and so does transformers by
   /// its defaults.
   void add_family(Json& c) const {
-    if (family_->gguf == "llama" || family_->gguf == "qwen3") {
+    if (family_->experts) {
+      add_experts(c);
+    } else if (family_->gguf == "llama" || family_->gguf == "qwen3") {
       c["attention_bias"] = file_.find("blk.0.attn_q.bias") != nullptr;
       c["mlp_bias"] = file_.find("blk.0.ffn_gate.bias") != nullptr;
     } else if (family_->gguf == "gemma3") {
@@ -168,6 +198,18 @@ class Import {
     } else if (family_->gguf == "phi3") {
       const int64_t window = integer_or(key("attention.sliding_window"), 0);
       c["sliding_window"] = window > 0 ? Json(window) : Json(nullptr);
+    }
+  }
+
+  /// llama.cpp computes these families with experts in every layer and chosen weights that sum
+  /// to 1.
+  void add_experts(Json& c) const {
+    c["num_local_experts"] = c["num_experts"] = integer(key("expert_count"));
+    c["num_experts_per_tok"] = integer(key("expert_used_count"));
+    if (family_->gguf == "qwen3moe") {
+      c["moe_intermediate_size"] = integer(key("expert_feed_forward_length"));
+      c["norm_topk_prob"] = true;
+      c["decoder_sparse_step"] = 1;
     }
   }
 
@@ -296,30 +338,31 @@ class Import {
   }
 
   void convert(const storage::GgufTensor& tensor, storage::SafetensorsModelWriter& writer) const {
-    const std::string name = target_name(tensor.name);
-    if (name.empty()) {
-      return;
+    for (const Part& part : parts_of(tensor)) {
+      at::Tensor values = dequantised(tensor, part);
+      if (!tensor::all_finite(values)) {
+        throw core::Error(core::ErrorKind::Numeric,
+                          {.where = "model.gguf",
+                           .what = "tensor " + tensor.name + " holds a value that is not finite",
+                           .got = file_.origin()});
+      }
+      store(part.name, as_ours(part.name, values, tensor), writer);
     }
-    at::Tensor values = dequantised(tensor);
-    if (!tensor::all_finite(values)) {
-      throw core::Error(core::ErrorKind::Numeric,
-                        {.where = "model.gguf",
-                         .what = "tensor " + tensor.name + " holds a value that is not finite",
-                         .got = file_.origin()});
-    }
+  }
+
+  at::Tensor as_ours(const std::string& name,
+                     const at::Tensor& values,
+                     const storage::GgufTensor& tensor) const {
     if (family_->norms_plus_one && ends_with(name, "norm.weight")) {
-      values.sub_(1.0);
+      return values - 1.0;
     }
-    if (!family_->permuted) {
-      store(name, values, writer);
-      return;
+    if (family_->permuted && (ends_with(name, "q_proj.weight") || ends_with(name, "q_proj.bias"))) {
+      return unpermuted(values, config_.heads, tensor);
     }
-    if (ends_with(name, "q_proj.weight") || ends_with(name, "q_proj.bias")) {
-      values = unpermuted(values, config_.heads, tensor);
-    } else if (ends_with(name, "k_proj.weight") || ends_with(name, "k_proj.bias")) {
-      values = unpermuted(values, config_.kv_heads, tensor);
+    if (family_->permuted && (ends_with(name, "k_proj.weight") || ends_with(name, "k_proj.bias"))) {
+      return unpermuted(values, config_.kv_heads, tensor);
     }
-    store(name, values, writer);
+    return values;
   }
 
   void store(const std::string& name,
@@ -331,13 +374,13 @@ class Import {
                            static_cast<size_t>(stored.nbytes())));
   }
 
-  at::Tensor dequantised(const storage::GgufTensor& tensor) const {
-    at::Tensor values = at::empty(tensor.shape, at::kFloat);
+  at::Tensor dequantised(const storage::GgufTensor& tensor, const Part& part) const {
+    at::Tensor values = at::empty(part.shape, at::kFloat);
     float* data = values.mutable_data_ptr<float>();
-    const int64_t width = tensor.row_length();
-    at::parallel_for(0, tensor.num_rows(), 64, [&](int64_t begin, int64_t end) {
+    const int64_t width = std::max<int64_t>(tensor.row_length(), 1);
+    at::parallel_for(0, values.numel() / width, 64, [&](int64_t begin, int64_t end) {
       file_.read_rows(tensor,
-                      begin,
+                      part.first_row + begin,
                       end - begin,
                       std::span(data + begin * width, static_cast<size_t>((end - begin) * width)));
     });

@@ -100,7 +100,7 @@ constexpr std::array<Name, 6> kPhi3 = {{
     {"ffn_down.weight", "mlp.down_proj.weight"},
 }};
 
-/// The first with a name of llama.cpp is what reading takes.
+/// The first with a name of llama.cpp, with or without experts, is what reading takes.
 constexpr std::array<GgufFamily, 9> kFamilies = {{
     {"llama", "LlamaForCausalLM", "llama", kCommon, true},
     {"llama", "MistralForCausalLM", "mistral", kCommon, true},
@@ -109,14 +109,14 @@ constexpr std::array<GgufFamily, 9> kFamilies = {{
      .model_type = "mixtral",
      .layer_names = kMixtral,
      .permuted = true,
-     .readable = false},
+     .experts = true},
     {"qwen2", "Qwen2ForCausalLM", "qwen2", kCommon},
     {"qwen3", "Qwen3ForCausalLM", "qwen3", kCommon},
     {.gguf = "qwen3moe",
      .architecture = "Qwen3MoeForCausalLM",
      .model_type = "qwen3_moe",
      .layer_names = kQwen3Moe,
-     .readable = false},
+     .experts = true},
     {"gemma2", "Gemma2ForCausalLM", "gemma2", kGemma2, false, true, 2},
     {"gemma3", "Gemma3ForCausalLM", "gemma3_text", kGemma3, false, true, 6},
     {"phi3", "Phi3ForCausalLM", "phi3", kPhi3},
@@ -161,9 +161,9 @@ std::optional<Name> split_layer(std::string_view name, std::string_view prefix) 
 
 }  // namespace
 
-const GgufFamily* gguf_family(std::string_view gguf) {
+const GgufFamily* gguf_family(std::string_view gguf, bool experts) {
   for (const GgufFamily& family : kFamilies) {
-    if (family.gguf == gguf && family.readable) {
+    if (family.gguf == gguf && family.experts == experts) {
       return &family;
     }
   }
@@ -182,7 +182,7 @@ const GgufFamily* gguf_family_of(std::string_view architecture) {
 std::string gguf_families() {
   std::vector<std::string_view> names;
   for (const GgufFamily& family : kFamilies) {
-    if (family.readable && (names.empty() || names.back() != family.gguf)) {
+    if (names.empty() || names.back() != family.gguf) {
       names.push_back(family.gguf);
     }
   }
@@ -208,7 +208,7 @@ std::optional<std::string> name_from_gguf(const GgufFamily& family, const std::s
   }
   if (const auto layer = split_layer(name, "blk.")) {
     for (const auto& [gguf, ours] : family.layer_names) {
-      if (layer->second == gguf && ours.find('*') == std::string_view::npos) {
+      if (layer->second == gguf) {
         return fmt::format("model.layers.{}.{}", layer->first, ours);
       }
     }

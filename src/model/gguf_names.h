@@ -23,19 +23,19 @@ struct GgufFamily {
   /// llama.cpp's pattern of sliding windows, built in: of `period` layers all but the last, 0:
   /// none.
   int64_t sliding_period = 0;
-  bool readable = true;
+  bool experts = false;  ///< a mixture of experts; llama.cpp may give it a dense family's name
 };
 
-/// By llama.cpp's name, for reading; null when it is not known.
-const GgufFamily* gguf_family(std::string_view gguf);
+/// By llama.cpp's name and whether there are experts, for reading; null when it is not known.
+const GgufFamily* gguf_family(std::string_view gguf, bool experts);
 /// By Hugging Face's architecture, for writing; null when llama.cpp's form of it is not known.
 const GgufFamily* gguf_family_of(std::string_view architecture);
 /// "llama, qwen2, ..." of each column: those that can be read, those that can be written.
 std::string gguf_families();
 std::string gguf_writable_architectures();
 
-/// Hugging Face's name; "" for a tensor that has none there (tables of rotary factors), nothing for
-/// one that this architecture does not have.
+/// Hugging Face's name, with a "*" where all experts are one tensor; "" for a tensor that has none
+/// there (tables of rotary factors), nothing for one that this architecture does not have.
 std::optional<std::string> name_from_gguf(const GgufFamily& family, const std::string& name);
 std::optional<std::string> name_to_gguf(const GgufFamily& family, const std::string& name);
 

@@ -14,12 +14,15 @@
 #include "kamerton/core/random.h"
 #include "kamerton/storage/pickled_tensors.h"
 #include "kamerton/storage/safetensors.h"
+#include "kamerton/tensor/convert.h"
 #include "kamerton/tensor/kernels.h"
 
 namespace kamerton::model {
 namespace {
 
-constexpr int64_t kPiece = int64_t{1} << 22;  // elements converted at once
+constexpr int64_t kPiece = int64_t{1}
+                           << 17;  // elements that a thread reads at once: they stay in its cache
+constexpr int64_t kDevicePiece = int64_t{1} << 22;  // elements that travel to a device at once
 
 at::ScalarType scalar_type(const storage::TensorEntry& entry) {
   switch (entry.dtype) {
@@ -103,28 +106,55 @@ class FileSource final : public WeightSource {
       return;
     }
     const std::string& name = found->second;
-    const storage::TensorEntry& entry = model_.entry(name);
-    const at::ScalarType type = scalar_type(entry);
-    const auto width = static_cast<int64_t>(c10::elementSize(type));
-    at::Tensor buffer;  // where the file's type or the memory is another
-    for (int64_t done = 0; done < out.numel(); done += kPiece) {
-      const int64_t n = std::min(kPiece, out.numel() - done);
-      const auto at = static_cast<uint64_t>((offset + done) * width);
-      at::Tensor piece = out.narrow(0, done, n);
-      if (out.is_cpu() && out.is_contiguous() && out.scalar_type() == type) {
-        model_.read(name, at, bytes_of(piece));
-      } else {
-        buffer = buffer.defined() && buffer.numel() == n ? buffer : at::empty({n}, type);
-        model_.read(name, at, bytes_of(buffer));
-        piece.copy_(buffer);
+    const at::ScalarType type = scalar_type(model_.entry(name));
+    const bool host = out.is_cpu() && out.is_contiguous();
+    const int64_t size = host ? kPiece : kDevicePiece;
+    const int64_t pieces = (out.numel() + size - 1) / size;
+    const auto read_pieces = [&](int64_t begin, int64_t end) {
+      at::Tensor buffer;
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t done = i * size;
+        at::Tensor piece = out.narrow(0, done, std::min(size, out.numel() - done));
+        const auto at = static_cast<uint64_t>(offset + done) * c10::elementSize(type);
+        if (!(host ? read_host(name, at, type, buffer, piece)
+                   : read_device(name, at, type, piece))) {
+          refuse_values(parameter, offset + done, piece);
+        }
       }
-      if (!tensor::all_finite(piece)) {
-        refuse_values(parameter, offset + done, piece);
-      }
-    }
+    };
+    host ? at::parallel_for(0, pieces, 1, read_pieces) : read_pieces(0, pieces);
   }
 
  private:
+  /// Fills a piece of memory from the file's bytes at `at`; false when a value is not finite.
+  /// `buffer`: memory to use again.
+  bool read_host(const std::string& name,
+                 uint64_t at,
+                 at::ScalarType type,
+                 at::Tensor& buffer,
+                 at::Tensor& piece) const {
+    if (piece.scalar_type() == type) {
+      model_.read(name, at, bytes_of(piece));
+      return tensor::all_finite(piece);
+    }
+    if (!buffer.defined()) {
+      buffer = at::empty({kPiece}, type);
+    }
+    at::Tensor stored = buffer.narrow(0, 0, piece.numel());
+    model_.read(name, at, bytes_of(stored));
+    return tensor::convert_finite(stored, piece);
+  }
+
+  bool read_device(const std::string& name,
+                   uint64_t at,
+                   at::ScalarType type,
+                   at::Tensor& piece) const {
+    at::Tensor stored = at::empty({piece.numel()}, type);
+    model_.read(name, at, bytes_of(stored));
+    piece.copy_(stored);
+    return tensor::all_finite(piece);
+  }
+
   /// Finds each parameter's tensor, with or without the prefix that bare base models lack, the head
   /// also under transformers' own name for it.
   void match(const Decoder& decoder) {

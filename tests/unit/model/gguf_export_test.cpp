@@ -53,7 +53,7 @@ at::Tensor logits_of(Decoder& decoder) {
 
 TEST(GgufExport, ReferenceModelsComeBackBitForBit) {
   for (const char* name :
-       {"stories260K", "tiny-llama", "tiny-mistral", "tiny-qwen2", "tiny-qwen3"}) {
+       {"stories260K", "tiny-llama", "tiny-mistral", "tiny-mixtral", "tiny-qwen2", "tiny-qwen3"}) {
     KAMERTON_NEED_ORACLE(std::string("models/") + name);
     const auto decoder = test::load_fixture(name);
     const auto again = there_and_back(*decoder);
@@ -71,6 +71,43 @@ TEST(GgufExport, ASmallModelWithBiasesComesBackBitForBit) {
   const auto again = there_and_back(*decoder);
   expect_same_parameters(*decoder, *again);
   EXPECT_TRUE(at::equal(logits_of(*decoder), logits_of(*again)));
+}
+
+/// Qwen3-MoE with experts in every layer, as llama.cpp knows it.
+std::unique_ptr<Decoder> mixture() {
+  core::Json config = core::parse_json(test::kSmallConfig, "small");
+  config["architectures"] = {"Qwen3MoeForCausalLM"};
+  config["model_type"] = "qwen3_moe";
+  config["head_dim"] = 8;
+  config["num_experts"] = 5;
+  config["num_experts_per_tok"] = 2;
+  config["moe_intermediate_size"] = 24;
+  config["norm_topk_prob"] = true;
+  config["tie_word_embeddings"] = false;
+  return test::small_model({}, config.dump());
+}
+
+TEST(GgufExport, AMixtureOfExpertsComesBackBitForBit) {
+  const auto decoder = mixture();
+  ASSERT_NE(decoder->find_parameter("model.layers.2.mlp.experts.4.down_proj.weight"), nullptr);
+  const auto again = there_and_back(*decoder);
+  expect_same_parameters(*decoder, *again);
+  EXPECT_TRUE(at::equal(logits_of(*decoder), logits_of(*again)));
+}
+
+TEST(GgufImport, RefusesExpertsThatAreNotAsManyAsTheFileSays) {
+  const test::TemporaryFolder folder;
+  const std::string file = (folder / "m.gguf").string();
+  export_gguf(file, *mixture(), whole_values(), {.type = GgmlType::F32});
+  std::string bytes = test::read_text(file);
+  const std::string key = "qwen3moe.expert_count";
+  const size_t at = bytes.find(key);
+  ASSERT_NE(at, std::string::npos);
+  bytes[at + key.size() + 4] = 4;  // after the value's type
+  test::write_text(file, bytes);
+  test::expect_error(core::ErrorKind::Data,
+                     {"does not hold one matrix an expert", "[4, rows"},
+                     [&] { import_gguf(file, (folder / "model").string(), at::kFloat, {}); });
 }
 
 TEST(GgufExport, MatricesTakeTheTypeAndVectorsStayFloats) {
