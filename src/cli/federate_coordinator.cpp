@@ -13,6 +13,7 @@
 #include "kamerton/transport/coordinator_file.h"
 
 #include "command.h"
+#include "run_file.h"
 #include "site_work.h"
 
 namespace kamerton::cli {
@@ -30,10 +31,7 @@ fs::path coordinator_program() {
 
 int run_coordinator(const po::variables_map& arguments, comm::Session*) {
   static const Command self = federate_coordinator_command();
-  const RunConfig config =
-      load_run_config(required(arguments, "config", self),
-                      value_or<std::vector<std::string>>(arguments, "set", {}));
-  validate_federation(config);
+  const RunConfig config = federated_run(arguments, self);
   const fs::path authority = required(arguments, "authority", self);
   transport::CoordinatorFile file;
   file.run = config.name;
@@ -62,36 +60,33 @@ int run_coordinator(const po::variables_map& arguments, comm::Session*) {
 }  // namespace
 
 Command federate_coordinator_command() {
-  return {
-      .name = "federate coordinator",
-      .summary = "serve a federated run to sites across a network",
-      .usage =
-          "kamerton federate coordinator RUN.yaml --authority DIR [--listen ADDRESS:PORT] "
-          "[--identity DIR]",
-      .description =
-          "Checks the run's file, writes runs/NAME/coordinator/coordinator.yaml and becomes "
-          "kamerton-coordinator, which links neither\nlibtorch nor MPI. Started again after a "
-          "crash it goes on where it was. SIGTERM ends it with code 75.\n\nExample:\n"
-          "  kamerton federate coordinator configs/recipes/federated.yaml --authority "
-          "federation/authority --listen 0.0.0.0:7443",
-      .needs_ranks = false,
-      .add_options =
-          [](po::options_description& options, po::positional_options_description& positional) {
-            options.add_options()("config", po::value<std::string>(), "the run's YAML file")(
-                "set",
-                po::value<std::vector<std::string>>(),
-                "KEY=VALUE over the file's; may be repeated")(
-                "authority", po::value<std::string>(), "the authority's folder (federate init)")(
-                "identity",
-                po::value<std::string>(),
-                "the coordinator's key and certificate; default: AUTHORITY/coordinator")(
-                "listen", po::value<std::string>(), "address and port; default 0.0.0.0:7443")(
-                "linger",
-                po::value<double>(),
-                "seconds that it stays after the last round for sites that still ask; 30");
-            positional.add("config", 1);
-          },
-      .run = run_coordinator};
+  return {.name = "federate coordinator",
+          .summary = "serve a federated run to sites across a network",
+          .usage =
+              "kamerton federate coordinator RUN.yaml --authority DIR [--listen ADDRESS:PORT] "
+              "[--identity DIR]",
+          .description =
+              "Checks the run's file, writes runs/NAME/coordinator/coordinator.yaml and becomes "
+              "kamerton-coordinator, which links neither\nlibtorch nor MPI. Started again after a "
+              "crash it goes on where it was. SIGTERM ends it with code 75.\n\nExample:\n"
+              "  kamerton federate coordinator configs/recipes/federated.yaml --authority "
+              "federation/authority --listen 0.0.0.0:7443",
+          .needs_ranks = false,
+          .add_options =
+              [](po::options_description& options, po::positional_options_description& positional) {
+                add_run_file(options, positional);
+                options.add_options()("authority",
+                                      po::value<std::string>(),
+                                      "the authority's folder (federate init)")(
+                    "identity",
+                    po::value<std::string>(),
+                    "the coordinator's key and certificate; default: AUTHORITY/coordinator")(
+                    "listen", po::value<std::string>(), "address and port; default 0.0.0.0:7443")(
+                    "linger",
+                    po::value<double>(),
+                    "seconds that it stays after the last round for sites that still ask; 30");
+              },
+          .run = run_coordinator};
 }
 
 }  // namespace kamerton::cli

@@ -22,6 +22,7 @@
 
 #include "command.h"
 #include "on_first_rank.h"
+#include "run_file.h"
 #include "site_masks.h"
 #include "site_work.h"
 #include "task_json.h"
@@ -98,7 +99,9 @@ class Simulation {
         workplace_.open({sites_[i].name,
                          sites_[i].train,
                          sites_[i].eval,
-                         config.folder() / "sites" / sites_[i].name});
+                         config.folder() / "sites" / sites_[i].name,
+                         {},
+                         sites_[i].rank});
       }
     }
     on_first_rank(world_, [&] { open_coordinator(); });
@@ -210,8 +213,7 @@ class Simulation {
     for (size_t i = 0; i < sites_.size(); ++i) {
       const std::string& name = sites_[i].name;
       if (mine(i) && std::find(asked.begin(), asked.end(), name) != asked.end()) {
-        results.push_back(
-            workplace_.work(name, task, models, work_path(name, task.round)).to_json());
+        results.push_back(result_of(name, task, models));
       }
     }
     const bool masked =
@@ -222,17 +224,39 @@ class Simulation {
       std::vector<federation::Submission> submissions;
       for (const std::string& text : all) {
         for (const Json& result : core::parse_json(text, "results")) {
-          submissions.push_back(federation::Submission::from_json(result, "results"));
+          if (core::json_find(result, "declined") != nullptr) {
+            coordinator_->leave(result["site"].get<std::string>(), "its privacy budget is spent");
+          } else {
+            submissions.push_back(federation::Submission::from_json(result, "results"));
+          }
         }
       }
       if (masked) {
-        masked_round(task, models, submissions);
+        while (coordinator_->tick()) {  // too many may have left
+        }
+        if (!submissions.empty() &&
+            coordinator_->task(submissions.front().site).round == task.round) {
+          masked_round(task, models, submissions);
+        }
         return;
       }
       for (const federation::Submission& submission : submissions) {
         coordinator_->submit(submission);
       }
     });
+  }
+
+  /// A site's submission, or that it does not take part. Collective over its group.
+  Json result_of(const std::string& name,
+                 const Task& task,
+                 const std::vector<ReceivedModel>& models) {
+    try {
+      return workplace_.work(name, task, models, work_path(name, task.round)).to_json();
+    } catch (const Declined& refusal) {
+      core::log_warning(fmt::format(
+          "round {}: {} leaves the run's rounds: {}", task.round, name, refusal.what()));
+      return {{"site", name}, {"declined", true}};
+    }
   }
 
   /// Where a site leaves its update: with masks a plain one never lies at the coordinator.
@@ -384,10 +408,7 @@ class Simulation {
 int run_simulate(const po::variables_map& arguments, comm::Session* session) {
   static const Command self = federate_simulate_command();
   const comm::Group& world = session->world();
-  const RunConfig config =
-      load_run_config(required(arguments, "config", self),
-                      value_or<std::vector<std::string>>(arguments, "set", {}));
-  validate_federation(config);
+  const RunConfig config = federated_run(arguments, self);
   mesh::choose_threads(session->topology());
   on_first_rank(world, [&] {
     if (arguments.count("resume") == 0 && fs::exists(config.folder() / "coordinator")) {
@@ -429,12 +450,8 @@ Command federate_simulate_command() {
           .needs_ranks = true,
           .add_options =
               [](po::options_description& options, po::positional_options_description& positional) {
-                options.add_options()("config", po::value<std::string>(), "the run's YAML file")(
-                    "set",
-                    po::value<std::vector<std::string>>(),
-                    "KEY=VALUE over the file's; may be repeated")(
-                    "resume", "go on where an interrupted run stopped");
-                positional.add("config", 1);
+                add_run_file(options, positional);
+                options.add_options()("resume", "go on where an interrupted run stopped");
               },
           .run = run_simulate};
 }

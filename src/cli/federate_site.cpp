@@ -25,6 +25,7 @@
 
 #include "command.h"
 #include "on_first_rank.h"
+#include "run_file.h"
 #include "site_masks.h"
 #include "site_work.h"
 #include "task_json.h"
@@ -66,7 +67,8 @@ class NetworkSite {
     on_first_rank(ranks_, [&] {
       storage::posix_filesystem().make_directories(folder_ / "models");
       policy_ = federation::load_policy(options_.policy);
-      check_policy(policy_, {config_.name, config_.federation, update_bytes()});
+      check_policy(policy_,
+                   {config_.name, config_.federation, update_bytes(), config_.privacy.enabled()});
       name_ = client_.join(
           {"", config_.name, common_digest(config_), workplace_.layout().to_json().dump()});
     });
@@ -77,7 +79,7 @@ class NetworkSite {
       account(privacy::audit::kJoin,
               {{"run", config_.name}, {"coordinator", options_.coordinator}});
     });
-    workplace_.open({name_, config_.data.train, config_.data.eval, folder_});
+    workplace_.open({name_, config_.data.train, config_.data.eval, folder_, limits()});
     core::log_info(fmt::format("site {}: {}; {} parameters travel, {} bytes a round",
                                name_,
                                workplace_.describe_model(),
@@ -111,8 +113,16 @@ class NetworkSite {
   void account(std::string_view event, const core::Json& detail) { audit_->append(event, detail); }
 
   int64_t update_bytes() const {
-    const auto codec = federation::make_codec(config_.federation.update, 0);
-    return federation::encoded_size(*codec, workplace_.layout().total());
+    const int64_t elements = workplace_.layout().total();
+    return federation::encoded_size(*federation::make_codec(config_.federation, elements, 0),
+                                    federation::travelling(config_.federation, elements));
+  }
+
+  /// The policy's budgets, which rank 0 has read.
+  PrivacyLimits limits() const {
+    return {.record_epsilon = ranks_.max(policy_.max_record_epsilon),
+            .site_epsilon = ranks_.max(policy_.max_site_epsilon),
+            .delta = ranks_.max(ranks_.rank() == 0 ? policy_.max_delta : 0.0)};
   }
 
   bool within_hours() const {
@@ -129,6 +139,10 @@ class NetworkSite {
         Task task = client_.task();
         if (task.kind != Task::Kind::Wait) {
           secure_round_ = task.secure_round;
+          if (!task.audit_head.empty()) {
+            account(privacy::audit::kHeadSeen,
+                    privacy::head_seen("coordinator of " + config_.name, task.audit_head));
+          }
           return task;
         }
         help_after_restart(task);
@@ -200,7 +214,18 @@ class NetworkSite {
 
   void carry_out(const Task& task, const std::vector<ReceivedModel>& models) {
     fs::path update = folder_ / "update";
-    federation::Submission result = workplace_.work(name_, task, models, update);
+    federation::Submission result;
+    try {
+      result = workplace_.work(name_, task, models, update);
+    } catch (const Declined& refusal) {
+      decline(task, refusal.what());
+      return;
+    }
+    on_first_rank(ranks_, [&] {
+      for (const core::Json& cost : workplace_.spent(name_)) {
+        account(privacy::audit::kLedger, cost);
+      }
+    });
     std::unique_ptr<federation::SecureSite> masked;  // rank 0
     if (task.kind == Task::Kind::Train && config_.federation.privacy.secure_aggregation) {
       if (!mask(task, models, update, result, masked)) {
@@ -215,6 +240,16 @@ class NetworkSite {
         help_unmask(task, *masked);
         helped_ = task.round;
       }
+    });
+  }
+
+  /// Out of the run's rounds for good; the result is fetched when it is there.
+  void decline(const Task& task, const std::string& why) {
+    on_first_rank(ranks_, [&] {
+      core::log_warning(
+          fmt::format("round {}: this site leaves the run's rounds: {}", task.round, why));
+      account(privacy::audit::kRefusal, {{"round", task.round}, {"what", why}});
+      client_.leave("its privacy budget is spent");
     });
   }
 
@@ -248,6 +283,7 @@ class NetworkSite {
     on_first_rank(ranks_, [&] {
       const auto model = federation::digest_from_hex(
           models.empty() ? "" : federation::file_digest(models.back().file));
+      require_survivors(secure_round_, config_.federation);
       masked = std::make_unique<federation::SecureSite>(
           folder_, secure_round_, name_, identity_key(), model);
       const auto book = ask(task.round, federation::SecureStep::Advert, masked->advert());
@@ -335,7 +371,8 @@ class NetworkSite {
                {"bytes", result.bytes},
                {"masked", config_.federation.privacy.secure_aggregation}});
     }
-    const federation::Receipt receipt = client_.submit(config_.name, result);
+    const federation::Receipt receipt =
+        client_.submit(config_.name, result, privacy::head_text(audit_->head()));
     federation::fault_point("site.acknowledged");
     if (receipt.verdict == federation::Verdict::Conflict) {
       throw Error(ErrorKind::Permission,
@@ -369,10 +406,7 @@ class NetworkSite {
 int run_site(const po::variables_map& arguments, comm::Session* session) {
   static const Command self = federate_site_command();
   const comm::Group& world = session->world();
-  const RunConfig config =
-      load_run_config(required(arguments, "config", self),
-                      value_or<std::vector<std::string>>(arguments, "set", {}));
-  validate_federation(config);
+  const RunConfig config = federated_run(arguments, self);
   SiteOptions options;
   options.coordinator = required(arguments, "coordinator", self);
   options.identity = required(arguments, "identity", self);
@@ -410,11 +444,8 @@ Command federate_site_command() {
           .needs_ranks = true,
           .add_options =
               [](po::options_description& options, po::positional_options_description& positional) {
-                options.add_options()("config", po::value<std::string>(), "the run's YAML file")(
-                    "set",
-                    po::value<std::vector<std::string>>(),
-                    "KEY=VALUE over the file's; may be repeated")(
-                    "coordinator", po::value<std::string>(), "HOST:PORT")(
+                add_run_file(options, positional);
+                options.add_options()("coordinator", po::value<std::string>(), "HOST:PORT")(
                     "coordinator-name",
                     po::value<std::string>(),
                     "the name in its certificate; default: coordinator")(
@@ -426,7 +457,6 @@ Command federate_site_command() {
                     "give-up",
                     po::value<double>(),
                     "seconds without an answer after which the site ends with code 76; 600");
-                positional.add("config", 1);
               },
           .run = run_site};
 }

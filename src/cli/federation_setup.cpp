@@ -10,6 +10,7 @@
 #include "kamerton/storage/digest.h"
 
 #include "combinations.h"
+#include "run_privacy.h"
 #include "site_work.h"
 
 namespace kamerton::cli {
@@ -65,6 +66,24 @@ void check_adapter(const RunConfig& config) {
         "the update is summed as alpha / r B A of one rank and scale",
         "federation.adapters: ffa, or plain LoRA");
   }
+  const auto above = [&](int64_t rank) { return rank > lora.r; };
+  const bool ranks = config.federation.local.rank > 0 ||
+                     std::any_of(config.federation.sites.begin(),
+                                 config.federation.sites.end(),
+                                 [](const auto& site) { return site.rank > 0; });
+  if (ranks && !(is_lora(config) && sums_products)) {
+    refuse_adapter("federation.local.rank needs tuning.method lora and adapters stack or svd",
+                   "only sums of products allow ranks that differ",
+                   "federation.adapters: svd");
+  }
+  if (above(config.federation.local.rank) ||
+      std::any_of(config.federation.sites.begin(),
+                  config.federation.sites.end(),
+                  [&](const auto& site) { return above(site.rank); })) {
+    refuse_adapter("federation.local.rank is above tuning.lora.r",
+                   fmt::format("tuning.lora.r {}", lora.r),
+                   "the largest rank of any site as tuning.lora.r");
+  }
   if (config.tuning.quantize != "none") {
     refuse_adapter("tuning.quantize does not go with a federation",
                    "the packed base differs from what the coordinator's model is added to",
@@ -99,6 +118,7 @@ void validate_federation(const RunConfig& config) {
          .hint = "objective.method: sft, dpo, kto ..."});
   }
   refuse_in_federation(config);
+  check_federated_privacy(config);
   check_adapter(config);
   if (is_lora(config) && config.tuning.adapter.has_value() &&
       config.federation.adapters == "stack") {
@@ -127,6 +147,10 @@ std::string common_digest(const RunConfig& config) {
   common.telemetry = {};
   common.train.checkpoint = {};
   common.train.watchdog_s = 0;
+  common.privacy.data_set.clear();
+  common.privacy.site.clear();
+  common.privacy.folder.clear();
+  common.federation.local.rank = 0;
   common.federation.sites.clear();
   common.federation.partition = {};
   common.federation.ranks_per_site = 1;

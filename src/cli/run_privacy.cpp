@@ -48,11 +48,19 @@ void check_privacy(const RunConfig& config) {
   }
 }
 
-void refuse_record_privacy(const RunConfig& config) {
-  if (config.privacy.enabled()) {
-    refuse_together("kamerton federate",
-                    "a site's rounds are not accounted for record by record",
-                    "kamerton train, or noise for whole sites");
+void check_federated_privacy(const RunConfig& config) {
+  if (!config.privacy.enabled()) {
+    return;
+  }
+  if (config.federation.weights != "uniform") {
+    refuse_together("federation.weights: " + config.federation.weights,
+                    "the number of a site's records or tokens would be told exactly",
+                    "federation.weights: uniform");
+  }
+  if (config.privacy.sampling != "poisson") {
+    refuse_together("privacy.sampling: " + config.privacy.sampling + " in a federation",
+                    "a pass that a lost round interrupts would count some records twice",
+                    "privacy.sampling: poisson");
   }
 }
 

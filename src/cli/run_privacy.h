@@ -17,9 +17,8 @@ namespace kamerton::cli {
 /// ErrorKind::Config.
 void check_privacy(const RunConfig& config);
 
-/// For ways of training that do not hide records: says so instead of training without. Pure. Throws
-/// ErrorKind::Config.
-void refuse_record_privacy(const RunConfig& config);
+/// What records of a federation need beside that. Pure. Throws ErrorKind::Config.
+void check_federated_privacy(const RunConfig& config);
 
 /// nullopt where records are not hidden. Collective; errors as train::RecordPrivacy.
 std::optional<train::RecordPrivacy> open_privacy(const RunConfig& config,

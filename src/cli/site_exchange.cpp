@@ -91,11 +91,31 @@ void Workplace::Impl::fill_slice(const optim::StateSlice& slice,
     return;
   }
   fill_start(name, slice.offset, model, out);
+  if (site != nullptr) {
+    cut_rank(*site, name, slice.offset, out);
+  }
   if (site != nullptr && layout.offset(name) < 0) {
     if (const RangeFile own = site->state.open(before, "personal", everything.size())) {
       out.copy_(read_values(own, everything.offset(name) + slice.offset, out.numel()));
     }
   }
+}
+
+void Workplace::Impl::cut_rank(const OpenSite& site,
+                               const std::string& name,
+                               int64_t offset,
+                               at::Tensor values) const {
+  const bool a = name.ends_with(".lora_A.weight");
+  const bool b = name.ends_with(".lora_B.weight");
+  const int64_t most = config.tuning.lora.r;
+  if (site.rank == 0 || site.rank >= most || (!a && !b)) {
+    return;
+  }
+  const at::Tensor places =
+      at::arange(offset, offset + values.numel(), at::TensorOptions(at::kLong));
+  const int64_t in = parameters_by_name.at(name)->shape[1];
+  const at::Tensor rows = a ? places.floor_divide(in) : places.remainder(most);
+  values.masked_fill_(rows.ge(site.rank).to(values.device()), 0);
 }
 
 void Workplace::Impl::load(const RangeFile& model, const OpenSite* site, int64_t before) {
@@ -208,13 +228,15 @@ double Workplace::Impl::write_slices(const OpenSite& site,
 void Workplace::Impl::encode(const OpenSite& site,
                              const federation::Task& task,
                              int64_t before,
-                             double scale,
+                             const UpdateScale& scale,
                              const RangeFile& scratch,
                              RangeFile& update) const {
   const federation::UpdateConfig& how = config.federation.update;
-  const auto codec = federation::make_codec(how, noise_seed(config, site.place.name, task.round));
+  const auto codec = federation::make_codec(
+      config.federation, layout.total(), noise_seed(config, site.place.name, task.round));
   const bool feeds_back = how.error_feedback && codec->lossy() && how.encoding != "ring32";
-  const int64_t total = layout.total();
+  const int64_t numbers = layout.total();
+  const int64_t total = federation::travelling(config.federation, numbers);
   const RangeFile old_error = feeds_back ? site.state.open(before, "error", total) : RangeFile();
   RangeFile new_error = feeds_back ? site.state.create(task.round, "error", total) : RangeFile();
   const int64_t blocks = (total + kBlock - 1) / kBlock;
@@ -224,13 +246,21 @@ void Workplace::Impl::encode(const OpenSite& site,
   for (int64_t block = first; block < last; ++block) {
     const int64_t at = block * kBlock;
     const int64_t count = std::min(kBlock, total - at);
-    at::Tensor values = read_values(scratch, at, count).mul_(scale);
+    at::Tensor values = at::zeros({count}, at::kFloat);
+    const int64_t present = std::min(count, numbers - at);
+    if (scale.values != 0) {
+      values.narrow(0, 0, present).copy_(read_values(scratch, at, present)).mul_(scale.values);
+    }
+    if (present < count) {
+      values[present] = scale.weight * how.ring_range;
+    }
     if (old_error) {
       values.add_(read_values(old_error, at, count));
     }
     const std::span<float> span(values.mutable_data_ptr<float>(), static_cast<size_t>(count));
     bytes.resize(static_cast<size_t>(codec->block_bytes(count)));
     codec->encode(span, block, bytes);
+    site.privacy->hide(block, bytes);
     update.write(federation::encoded_offset(*codec, block), std::span<const std::byte>(bytes));
     if (feeds_back) {
       std::vector<float> sent(span.size());

@@ -13,11 +13,11 @@
 #include "kamerton/eval/evaluator.h"
 #include "kamerton/federation/fault_point.h"
 #include "kamerton/federation/vector_file.h"
+#include "kamerton/storage/digest.h"
 #include "kamerton/storage/filesystem.h"
 #include "kamerton/train/step.h"
 #include "kamerton/tuning/peft_format.h"
 
-#include "run_privacy.h"
 #include "site_work_impl.h"
 
 namespace kamerton::cli {
@@ -98,7 +98,6 @@ Workplace::Impl::Impl(const RunConfig& run_config, const comm::Group& group)
 }
 
 std::unique_ptr<OpenSite> Workplace::Impl::open(const SitePlace& place) {
-  refuse_record_privacy(config);
   data::DataConfig data = config.data;
   data.train = place.train;
   data.sources.clear();
@@ -108,7 +107,7 @@ std::unique_ptr<OpenSite> Workplace::Impl::open(const SitePlace& place) {
   }
   const int64_t positions = tuned.decoder->config().max_positions;
   auto opened = std::make_unique<OpenSite>(
-      OpenSite{place, SiteState(place.folder / "state"), nullptr, std::nullopt, nullptr});
+      OpenSite{place, SiteState(place.folder / "state"), nullptr, std::nullopt, nullptr, nullptr});
   OpenSite& site = *opened;  // the objective refers to what it holds
   const auto seed = static_cast<uint64_t>(config.train.seed);
   site.batches = std::make_unique<data::TrainStream>(
@@ -116,6 +115,7 @@ std::unique_ptr<OpenSite> Workplace::Impl::open(const SitePlace& place) {
   if (data::has_eval(data)) {
     site.held_out.emplace(data::open_eval(data, bundle, positions));
   }
+  site.rank = place.rank > 0 ? place.rank : config.federation.local.rank;
   site.objective = std::make_unique<RunObjective>(
       config,
       ObjectiveInputs{.tuned = tuned,
@@ -128,6 +128,14 @@ std::unique_ptr<OpenSite> Workplace::Impl::open(const SitePlace& place) {
   if (first_rank()) {
     storage::posix_filesystem().make_directories(place.folder / "state");
   }
+  site.privacy = std::make_unique<SitePrivacy>(config,
+                                               PrivateSite{.name = place.name,
+                                                           .records = site.batches->size(),
+                                                           .data_digest = site.batches->digest(),
+                                                           .steps = site.steps,
+                                                           .elements = layout.total(),
+                                                           .limits = place.limits},
+                                               ranks);
   ranks.barrier();
   return opened;
 }
@@ -171,6 +179,27 @@ train::Parts Workplace::Impl::parts(OpenSite& site) {
           .emit = {}};
 }
 
+train::StepReport Workplace::Impl::step(OpenSite& site,
+                                        train::Parts& run,
+                                        int64_t number,
+                                        int64_t update) const {
+  const int64_t total = site.steps * config.federation.rounds;
+  train::RecordPrivacy* const hidden = site.privacy->records();
+  return hidden != nullptr ? hidden->run_step(run, number, update, total)
+                           : train::run_step(run, number, update, total);
+}
+
+RoundStart Workplace::Impl::start_of(const OpenSite& site,
+                                     const Task& task,
+                                     const std::string& model_digest,
+                                     int64_t before) const {
+  std::string state;
+  if (first_rank() && before >= 0) {
+    state = storage::to_hex(storage::digest_of(site.state.facts(before).dump()));
+  }
+  return {task.round, model_digest, ranks.broadcast(state, 0)};
+}
+
 LocalWork Workplace::Impl::train(OpenSite& site,
                                  const Task& task,
                                  int64_t before,
@@ -194,8 +223,8 @@ LocalWork Workplace::Impl::train(OpenSite& site,
   train::Parts run = parts(site);
   const int64_t total = site.steps * federation.rounds;
   for (int64_t step = 1; step <= site.steps; ++step) {
-    const train::StepReport report = train::run_step(
-        run, std::min(task.round * site.steps + step, total), kept + work.updates + 1, total);
+    const train::StepReport report = this->step(
+        site, run, std::min(task.round * site.steps + step, total), kept + work.updates + 1);
     ++work.steps;
     work.updates += report.updates;
     work.targets += report.targets;
@@ -226,6 +255,10 @@ std::string Workplace::describe_model() const {
   return describe(impl_->tuned);
 }
 
+const core::Json& Workplace::spent(const std::string& site) const {
+  return impl_->sites.at(site)->privacy->spent();
+}
+
 void Workplace::open(const SitePlace& place) {
   impl_->sites.emplace(place.name, impl_->open(place));
 }
@@ -238,8 +271,11 @@ std::optional<federation::Submission> Workplace::Impl::finished(const OpenSite& 
   std::string text;
   if (first_rank() && site.state.complete(task.round) && fs::exists(update)) {
     const core::Json facts = site.state.facts(task.round);
-    if (core::json_string(facts, "model", "state") == model_digest) {
-      text = facts["submission"].dump();
+    const core::Json& result = facts["submission"];
+    if (core::json_string(facts, "model", "state") == model_digest &&
+        federation::file_digest(update) == core::json_string(result, "digest", "state")) {
+      text = result.dump();
+      site.privacy->set_spent(facts["spent"]);
     }
   }
   text = ranks.broadcast(text, 0);
@@ -268,15 +304,30 @@ void Workplace::Impl::write(const OpenSite& site,
   const double norm =
       std::sqrt(ranks.sum(write_slices(site, task, before, model, updates, scratch)));
   ranks.barrier();
-  const double clip = config.federation.privacy.site_clip;
-  const auto codec = federation::make_codec(config.federation.update, 0);
-  submission.bytes = federation::encoded_size(*codec, layout.total());
+  if (site.privacy->hides_site()) {
+    site.privacy->charge_update(
+        ranks.broadcast(first_rank() ? federation::file_digest(scratch_path) : std::string(), 0));
+  }
+  const auto codec = federation::make_codec(config.federation, layout.total(), 0);
+  submission.bytes =
+      federation::encoded_size(*codec, federation::travelling(config.federation, layout.total()));
   RangeFile update = RangeFile::open_or_create(update_path, submission.bytes);
-  encode(site, task, before, clip > 0 && norm > clip ? clip / norm : 1.0, scratch, update);
+  const double weight = weight_of(submission);
+  encode(site, task, before, {site.privacy->clip_factor(norm) * weight, weight}, scratch, update);
   update.sync();
   ranks.barrier();
   submission.digest =
       ranks.broadcast(first_rank() ? federation::file_digest(update_path) : std::string(), 0);
+}
+
+double Workplace::Impl::weight_of(const federation::Submission& submission) const {
+  if (!federation::weighs_integers(config.federation)) {
+    return 1;
+  }
+  const bool by_targets = config.federation.weights == "targets";
+  return federation::integer_weight(
+      config.federation,
+      static_cast<double>(by_targets ? submission.targets : submission.examples));
 }
 
 int64_t Workplace::Impl::updates_before(const OpenSite& site, int64_t before) const {
@@ -314,6 +365,7 @@ federation::Submission Workplace::work(const std::string& name,
     return submission;
   }
   impl.restore_stream(site, before);
+  site.privacy->begin_round(impl.start_of(site, task, model_digest, before));
   const LocalWork done = impl.train(site, task, before, model);
   federation::fault_point("site.trained");
   submission.steps = done.steps;
@@ -321,12 +373,14 @@ federation::Submission Workplace::work(const std::string& name,
   submission.examples = site.batches->size();
   submission.train_loss = done.loss;
   impl.write(site, task, before, model, done.updates, update_path, submission);
+  site.privacy->conceal(submission);
   const std::string stream = impl.stream_state(site);
   if (impl.first_rank()) {
     site.state.commit(task.round,
                       {{"model", model_digest},
                        {"updates", impl.updates_before(site, before) + done.updates},
                        {"stream", core::parse_json(stream, "data position")},
+                       {"spent", site.privacy->spent()},
                        {"submission", submission.to_json()}});
   }
   federation::fault_point("site.encoded");

@@ -17,6 +17,7 @@
 
 #include "assemble.h"
 #include "run_objective.h"
+#include "site_privacy.h"
 #include "site_state.h"
 
 namespace kamerton::cli {
@@ -27,6 +28,8 @@ struct SitePlace {
   std::vector<std::string> train;
   std::vector<std::string> eval;  ///< empty: data.eval of the run
   std::filesystem::path folder;
+  PrivacyLimits limits = {};
+  int64_t rank = 0;  ///< of its adapters; 0: that of the run
 };
 
 /// The state that a round begins with, on disk here.
@@ -52,11 +55,14 @@ class Workplace {
   /// Opens the site's data. Errors as data::TrainStream.
   void open(const SitePlace& place);
   /// A round's work, or what an earlier call left of it: the update lies at `update` when it
-  /// returns (Task::Kind::Train), the submission is the same on every rank.
+  /// returns (Task::Kind::Train), the submission is the same on every rank. Throws Declined when
+  /// the site's privacy budget does not allow the round.
   federation::Submission work(const std::string& site,
                               const federation::Task& task,
                               const std::vector<ReceivedModel>& models,
                               const std::filesystem::path& update);
+  /// What the site's last round has cost of its privacy, for the audit log: an array.
+  const core::Json& spent(const std::string& site) const;
   /// Writes the model as a user takes it away: an adapter in PEFT's form, or a model folder.
   void write_result(const std::vector<ReceivedModel>& models, const std::filesystem::path& folder);
   /// "LlamaForCausalLM, 135M parameters, ..."

@@ -12,6 +12,7 @@
 #include "kamerton/train/parts.h"
 
 #include "site_correction.h"
+#include "site_privacy.h"
 #include "site_work.h"
 
 namespace kamerton::cli {
@@ -23,6 +24,8 @@ struct OpenSite {
   std::unique_ptr<data::TrainStream> batches;
   std::optional<data::EvalSet> held_out;
   std::unique_ptr<RunObjective> objective;
+  std::unique_ptr<SitePrivacy> privacy;
+  int64_t rank = 0;           ///< of adapters, where it is below the run's; 0: the run's
   int64_t steps = 0;          ///< of a round
   int64_t stream_round = -1;  ///< the round whose end `batches` stands at
 };
@@ -33,6 +36,12 @@ struct LocalWork {
   int64_t updates = 0;
   int64_t targets = 0;
   double loss = 0;
+};
+
+/// What an update is multiplied by, and the weight that goes with it.
+struct UpdateScale {
+  double values = 1;
+  double weight = 1;
 };
 
 struct Workplace::Impl {
@@ -72,6 +81,11 @@ struct Workplace::Impl {
                   int64_t offset,
                   const federation::RangeFile& model,
                   at::Tensor out) const;
+  /// Of a site with fewer ranks: rows of A and columns of B above them become zero, and stay so.
+  void cut_rank(const OpenSite& site,
+                const std::string& name,
+                int64_t offset,
+                at::Tensor values) const;
   void merge_stacks(const std::vector<ReceivedModel>& models);
   /// Differences (or whole adapters) of this rank's slices into the scratch file, and what stays at
   /// the site into its state. Returns this rank's sum of squares.
@@ -92,7 +106,7 @@ struct Workplace::Impl {
   void encode(const OpenSite& site,
               const federation::Task& task,
               int64_t before,
-              double scale,
+              const UpdateScale& scale,
               const federation::RangeFile& scratch,
               federation::RangeFile& update) const;
 
@@ -102,6 +116,14 @@ struct Workplace::Impl {
                   int64_t before,
                   const federation::RangeFile& model);
   eval::LossReport measure(const OpenSite& site);
+  /// One optimizer step, hiding records where the run does.
+  train::StepReport step(OpenSite& site, train::Parts& run, int64_t number, int64_t update) const;
+  RoundStart start_of(const OpenSite& site,
+                      const federation::Task& task,
+                      const std::string& model_digest,
+                      int64_t before) const;
+  /// By which an integer update is multiplied; 1 where sums are not weighted.
+  double weight_of(const federation::Submission& submission) const;
   int64_t updates_before(const OpenSite& site, int64_t before) const;
   std::optional<federation::Submission> finished(const OpenSite& site,
                                                  const federation::Task& task,

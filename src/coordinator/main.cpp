@@ -43,10 +43,21 @@ class Account {
     if (kind == "join" || kind == "leave") {
       append(kind == "join" ? privacy::audit::kJoin : "leave", event);
     } else if (kind == "commit") {
-      append(privacy::audit::kRound, {{"round", event["round"]}, {"model", event["digest"]}});
+      core::Json detail = {{"round", event["round"]}, {"model", event["digest"]}};
+      if (event.contains("epsilon_after")) {
+        detail["epsilon_after"] = event["epsilon_after"];
+      }
+      append(privacy::audit::kRound, detail);
     } else if (kind == "skip" || kind == "abort" || kind == "stop") {
       append(privacy::audit::kAbort, event);
     }
+  }
+  std::string head() {
+    const std::lock_guard lock(mutex_);
+    return privacy::head_text(log_.head());
+  }
+  void on_head(const std::string& site, const std::string& head) {
+    append(privacy::audit::kHeadSeen, privacy::head_seen(site, head));
   }
   void on_refusal(const std::string& site, const std::string& what) {
     append(privacy::audit::kRefusal, {{"site", site}, {"what", what}});
@@ -66,14 +77,17 @@ int serve(const transport::CoordinatorFile& file,
           federation::Coordinator& core,
           const core::Clock& clock,
           Account& account) {
-  transport::Server server(core,
-                           {.listen = file.listen,
-                            .identity = {file.identity},
-                            .admit = transport::admit_sites(file.authority),
-                            .max_threads = static_cast<int>(file.max_threads),
-                            .on_refusal = [&](const std::string& site, const std::string& what) {
-                              account.on_refusal(site, what);
-                            }});
+  transport::Server server(
+      core,
+      {.listen = file.listen,
+       .identity = {file.identity},
+       .admit = transport::admit_sites(file.authority),
+       .max_threads = static_cast<int>(file.max_threads),
+       .on_refusal = [&](const std::string& site,
+                         const std::string& what) { account.on_refusal(site, what); },
+       .audit_head = [&] { return account.head(); },
+       .on_head = [&](const std::string& site,
+                      const std::string& head) { account.on_head(site, head); }});
   storage::write_file_atomic(storage::posix_filesystem(),
                              std::filesystem::path(file.folder) / "port",
                              fmt::format("{}\n", server.port()));

@@ -8,6 +8,7 @@
 
 #include "kamerton/core/error.h"
 #include "kamerton/core/random.h"
+#include "kamerton/federation/site_noise.h"
 
 namespace kamerton::federation {
 namespace {
@@ -175,6 +176,35 @@ class RingCodec final : public Codec {
   core::RandomStream noise_;
 };
 
+/// Signed steps of privacy::RingCodec, to which noise is added.
+class NoisyRingCodec final : public Codec {
+ public:
+  explicit NoisyRingCodec(const privacy::RingCodec& ring) : ring_(ring) {
+    const privacy::RingConfig& config = ring.config();
+    most_ = std::ceil(static_cast<double>(config.levels) / 2 + config.noise_bound);
+  }
+  int64_t block_bytes(int64_t count) const override { return 4 * count; }
+  void encode(std::span<const float> in, int64_t, std::span<std::byte> out) const override {
+    std::vector<uint32_t> words(in.size());
+    ring_.encode(in, std::span<uint32_t>(words));
+    std::memcpy(out.data(), words.data(), 4 * words.size());
+  }
+  void decode(std::span<const std::byte> in, std::span<float> out) const override {
+    std::vector<uint32_t> words(out.size());
+    std::memcpy(words.data(), in.data(), 4 * words.size());
+    for (const uint32_t word : words) {
+      if (std::abs(static_cast<double>(static_cast<int32_t>(word))) > most_) {
+        refuse("a fixed-point number is out of range");
+      }
+    }
+    ring_.decode(std::span<const uint32_t>(words), out);
+  }
+
+ private:
+  privacy::RingCodec ring_;
+  double most_ = 0;
+};
+
 }  // namespace
 
 float ring_mean(uint32_t sum, int64_t sites, double range) {
@@ -197,6 +227,19 @@ std::unique_ptr<Codec> make_codec(const UpdateConfig& config, uint64_t noise_see
     return std::make_unique<RingCodec>(config.ring_range, noise_seed);
   }
   return std::make_unique<PlainCodec>();
+}
+
+std::unique_ptr<Codec> make_codec(const FederationConfig& config,
+                                  int64_t elements,
+                                  uint64_t noise_seed) {
+  if (hides_sites(config)) {
+    return std::make_unique<NoisyRingCodec>(site_noise_plan(config, elements).codec);
+  }
+  return make_codec(config.update, noise_seed);
+}
+
+int64_t travelling(const FederationConfig& config, int64_t elements) {
+  return elements + (weighs_integers(config) ? 1 : 0);
 }
 
 int64_t encoded_offset(const Codec& codec, int64_t block) {

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "kamerton/core/error.h"
+#include "kamerton/federation/site_noise.h"
 #include "kamerton/federation/vector_file.h"
 
 namespace kamerton::federation {
@@ -84,12 +85,14 @@ struct Combiner::State {
   std::vector<double> factors;  ///< share of the weights, with the norm bound
   int64_t elements = 0;
   std::optional<privacy::MaskPlan> masks;
+  std::optional<privacy::RingCodec> noisy_ring;  ///< of sums that carry noise
   mutable std::vector<std::byte> bytes;
 
   void open_files() {
     files.clear();
     for (const Contribution& contribution : contributions) {
-      files.push_back(RangeFile::open(contribution.file, encoded_size(*codec, elements)));
+      files.push_back(
+          RangeFile::open(contribution.file, encoded_size(*codec, travelling(config, elements))));
     }
   }
 
@@ -175,9 +178,10 @@ struct Combiner::State {
     }
   }
 
-  void run_ring(int64_t begin, std::span<double> out) const {
-    std::vector<uint32_t> levels(out.size());
-    std::vector<uint32_t> sum(out.size(), 0);
+  /// Integers [begin, begin + count) added up, without their masks.
+  std::vector<uint32_t> ring_sum(int64_t begin, size_t count) const {
+    std::vector<uint32_t> levels(count);
+    std::vector<uint32_t> sum(count, 0);
     for (const RangeFile& file : files) {
       file.read(begin * 4, std::as_writable_bytes(std::span(levels)));
       for (size_t e = 0; e < sum.size(); ++e) {
@@ -187,8 +191,37 @@ struct Combiner::State {
     if (masks.has_value()) {
       masks->apply(std::span<uint32_t>(sum), static_cast<uint64_t>(begin));
     }
+    return sum;
+  }
+
+  /// The mean of the sites' weights, which stands behind the last element.
+  double mean_weight() const {
+    if (!weighs_integers(config)) {
+      return 1;
+    }
+    const double mean = ring_mean(ring_sum(elements, 1)[0],
+                                  static_cast<int64_t>(files.size()),
+                                  config.update.ring_range) /
+                        config.update.ring_range;
+    if (!(mean > 0)) {
+      throw core::Error(core::ErrorKind::Data,
+                        {.where = "federation.combine",
+                         .what = "the sites' weights add up to nothing",
+                         .hint = "a smaller update.max_weight"});
+    }
+    return mean;
+  }
+
+  void run_ring(int64_t begin, double weight, std::span<double> out) const {
+    const std::vector<uint32_t> sum = ring_sum(begin, out.size());
+    if (noisy_ring.has_value()) {
+      noisy_ring->decode(
+          std::span<const uint32_t>(sum), out, 1.0 / static_cast<double>(files.size()));
+      return;
+    }
     for (size_t e = 0; e < sum.size(); ++e) {
-      out[e] = ring_mean(sum[e], static_cast<int64_t>(files.size()), config.update.ring_range);
+      out[e] =
+          ring_mean(sum[e], static_cast<int64_t>(files.size()), config.update.ring_range) / weight;
     }
   }
 
@@ -219,7 +252,10 @@ Combiner::Combiner(const FederationConfig& config,
     : state_(new State) {
   State& state = *state_;
   state.config = config;
-  state.codec = make_codec(config.update, 0);
+  state.codec = make_codec(config, elements, 0);
+  if (hides_sites(config)) {
+    state.noisy_ring = site_noise_plan(config, elements).codec;
+  }
   state.elements = elements;
   std::sort(contributions.begin(), contributions.end(), [](const auto& a, const auto& b) {
     return a.site < b.site;
@@ -268,12 +304,13 @@ void Combiner::run(const Take& take) const {
   std::vector<double> out;
   std::vector<float> values;
   const std::string& rule = state.config.robust.rule;
+  const double weight = state.mean_weight();
   for (int64_t begin = 0; begin < state.elements; begin += chunk) {
     const auto count = static_cast<size_t>(std::min(chunk, state.elements - begin));
     out.assign(count, 0.0);
     values.resize(count);
     if (state.config.update.encoding == "ring32") {
-      state.run_ring(begin, out);
+      state.run_ring(begin, weight, out);
     } else if (rule == "median" || rule == "trimmed_mean") {
       state.run_by_coordinate(begin, out);
     } else {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kamerton/federation/config.h"
 
+#include <algorithm>
+
 namespace kamerton::federation {
 
 void describe(config::Fields& f, PartitionConfig& c) {
@@ -45,6 +47,11 @@ void describe(config::Fields& f, LocalConfig& c) {
          c.personal,
          {.text = "regular expressions; parameters whose whole name matches one stay at their site "
                   "and are never sent (FedPer)"});
+  f.knob("rank",
+         c.rank,
+         {.text = "this site's rank of adapters, up to tuning.lora.r (adapters stack and svd): "
+                  "rows and columns above it stay zero; 0: tuning.lora.r",
+          .min = 0});
 }
 
 void describe(config::Fields& f, ServerConfig& c) {
@@ -134,6 +141,14 @@ void describe(config::Fields& f, UpdateConfig& c) {
          {.text = "ring32: coordinates of updates are clipped to +- this",
           .min = 0,
           .min_exclusive = true});
+  f.knob(
+      "max_weight",
+      c.max_weight,
+      {.text = "ring32 with weights targets or examples: what counts most (larger ones count as "
+               "this); updates travel multiplied by weight / max_weight, with that factor beside "
+               "them, so that the coordinator learns the weights' sum alone",
+       .cost = "sites far below it lose digits",
+       .min = 0});
 }
 
 void describe(config::Fields& f, PrivacyConfig& c) {
@@ -150,6 +165,25 @@ void describe(config::Fields& f, PrivacyConfig& c) {
          {.text = "differential privacy of whole sites: a site scales its update down to this "
                   "2-norm; 0: none",
           .min = 0});
+  f.knob("site_noise",
+         c.site_noise,
+         {.text = "differential privacy of whole sites: standard deviation of the noise in the sum "
+                  "of a round over site_clip. Each site adds its share, so that the sum of "
+                  "cohort.min_sites of them carries it; 0: none",
+          .cost = "the mean moves by site_noise * site_clip / sites in every parameter: for many "
+                  "sites only",
+          .min = 0});
+  f.knob(
+      "site_epsilon",
+      c.site_epsilon,
+      {.text = "budget of a site over all runs: it leaves the run before a round would exceed it",
+       .min = 0});
+  f.knob("site_delta",
+         c.site_delta,
+         {.text = "delta of site_epsilon; well below one over the number of sites",
+          .min = 0,
+          .max = 0.5,
+          .min_exclusive = true});
 }
 
 namespace {
@@ -169,6 +203,7 @@ void describe(config::Fields& f, SiteConfig& c) {
   f.knob("name", c.name, {.text = "letters, digits, '-', '_' and '.'"});
   f.knob("train", c.train, {.text = "the site's training files"});
   f.knob("eval", c.eval, {.text = "the site's held-out files; empty: data.eval"});
+  f.knob("rank", c.rank, {.text = "its local.rank; 0: that of the run", .min = 0});
 }
 
 void describe(config::Fields& f, FederationConfig& c) {
@@ -224,6 +259,14 @@ bool sends_adapters(const FederationConfig& config, bool lora) {
 
 int64_t exchanged_vectors(const FederationConfig& config) {
   return config.method == "scaffold" ? 2 : 1;
+}
+
+bool weighs_integers(const FederationConfig& config) {
+  return config.update.encoding == "ring32" && config.weights != "uniform";
+}
+
+double integer_weight(const FederationConfig& config, double weight) {
+  return std::min(weight / config.update.max_weight, 1.0);
 }
 
 double server_lr(const FederationConfig& config) {

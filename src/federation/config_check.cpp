@@ -83,6 +83,36 @@ std::vector<Conflict> privacy_conflicts(const FederationConfig& c, bool lora) {
            "method: fedavg or fedprox"}};
 }
 
+std::vector<Conflict> noise_conflicts(const FederationConfig& c) {
+  if (c.privacy.site_noise == 0) {
+    return {};
+  }
+  return {{c.privacy.site_clip == 0,
+           "privacy.site_noise needs privacy.site_clip",
+           "noise hides what is bounded",
+           "privacy.site_clip: 1"},
+          {c.privacy.site_epsilon == 0,
+           "privacy.site_noise needs a budget",
+           "privacy.site_epsilon is not set",
+           "privacy.site_epsilon: 8"},
+          {c.update.encoding != "ring32",
+           fmt::format("privacy.site_noise does not go with update.encoding {}", c.update.encoding),
+           "noise is drawn in whole steps: rounding of real numbers gives it away",
+           "update.encoding: ring32"},
+          {c.weights != "uniform",
+           fmt::format("privacy.site_noise does not go with weights {}", c.weights),
+           "a site's size would be told, and what noise hides would depend on it",
+           "weights: uniform"},
+          {c.cohort.size == 0,
+           "privacy.site_noise needs cohort.size",
+           "room for sum and noise is planned for so many sites",
+           "cohort.size: the number of sites"},
+          {c.eval_every > 0,
+           "privacy.site_noise does not go with eval_every above 0",
+           "exact losses of a site's held-out data would tell of the site",
+           "eval_every: 0, and kamerton eval on data that are nobody's"}};
+}
+
 std::vector<Conflict> scaffold_conflicts(const FederationConfig& c, const TrainingFacts& t) {
   if (c.method != "scaffold") {
     return {};
@@ -158,11 +188,20 @@ std::vector<Conflict> method_conflicts(const FederationConfig& c) {
            fmt::format("method diloco does not go with weights {}", c.weights),
            "its outer gradient is the plain mean (arXiv 2311.08105)",
            "weights: uniform"},
-          {c.update.encoding == "ring32" && c.weights != "uniform",
-           fmt::format("weights {} do not go with update.encoding ring32", c.weights),
-           "integers are summed as they come: a site's size would have to be sent openly or be "
-           "bounded beforehand",
-           "weights: uniform"},
+          {weighs_integers(c) && c.update.max_weight == 0,
+           fmt::format("weights {} with update.encoding ring32 need update.max_weight", c.weights),
+           "integers are summed as they come: they are weighted at the site, by a share of a bound",
+           "update.max_weight: the most targets (or examples) of a site, or weights: uniform"},
+          {!weighs_integers(c) && c.update.max_weight > 0,
+           fmt::format("update.max_weight does nothing with update.encoding {} and weights {}",
+                       c.update.encoding,
+                       c.weights),
+           "it bounds the weights of integers",
+           "update.max_weight: 0"},
+          {c.update.encoding == "ring32" && c.robust.norm_bound > 0,
+           "robust.norm_bound does not go with update.encoding ring32",
+           "integers are summed as they come",
+           "privacy.site_clip, which each site applies itself"},
           {c.server.bias_correction && c.method != "fedadam",
            fmt::format("server.bias_correction does nothing with method {}", c.method),
            "it belongs to fedadam",
@@ -215,6 +254,7 @@ void validate(const FederationConfig& config, const TrainingFacts& training) {
   refuse_first(secure_conflicts(config, training.lora));
   refuse_first(method_conflicts(config));
   refuse_first(privacy_conflicts(config, training.lora));
+  refuse_first(noise_conflicts(config));
   refuse_first(scaffold_conflicts(config, training));
   refuse_first(adapter_conflicts(config, training));
   refuse_first(cohort_conflicts(config));

@@ -83,8 +83,11 @@ void Coordinator::State::apply(const Json& event) {
     apply_secure(event);
     return;
   }
+  const bool trains = !machine.evaluates_only();
   machine.apply(event);
-  if (kind == "close") {
+  if (kind == "accept" && trains) {
+    ++rounds_of[event["result"]["site"].get<std::string>()];
+  } else if (kind == "close") {
     close_secure_uploads();
   } else if (kind == "commit" || kind == "abort" || kind == "skip") {
     secure.reset();
@@ -98,6 +101,7 @@ void Coordinator::State::load_layout() {
         core::parse_json(storage::posix_filesystem().read_file(path, kMostLayoutBytes),
                          path.string()),
         path.string());
+    codec = make_codec(options.config, layout->total(), 0);
   }
 }
 
@@ -163,14 +167,36 @@ std::vector<Contribution> Coordinator::State::contributions() const {
   std::vector<Contribution> list;
   for (const auto& [site, result] : machine.results()) {
     const std::string& by = options.config.weights;
-    const double weight = by == "targets"    ? static_cast<double>(result.targets)
-                          : by == "examples" ? static_cast<double>(result.examples)
-                                             : 1.0;
+    const double weight = weighs_integers(options.config) ? 1.0  // the site has applied it
+                          : by == "targets"               ? static_cast<double>(result.targets)
+                          : by == "examples"              ? static_cast<double>(result.examples)
+                                                          : 1.0;
     if (weight > 0) {
       list.push_back({site, weight, 0, spooled(site, machine.round())});
     }
   }
   return list;
+}
+
+Json Coordinator::State::commit_event(const CombineReport& report, int64_t round) const {
+  const bool stacks = options.config.adapters == "stack" && options.lora;
+  Json event = {{"event", "commit"},
+                {"round", round},
+                {"digest", report.digest},
+                {"elements", report.elements},
+                {"shares", stacks ? Json(report.shares) : Json::array()}};
+  if (hides_sites(options.config)) {
+    event["epsilon_after"] = spent().models;
+  }
+  return event;
+}
+
+SiteEpsilon Coordinator::State::spent() const {
+  int64_t most = 0;
+  for (const auto& [site, rounds] : rounds_of) {
+    most = std::max(most, rounds);
+  }
+  return site_epsilon(options.config, most);
 }
 
 Coordinator::Coordinator(CoordinatorOptions options, const core::Clock& clock)
@@ -195,9 +221,11 @@ void Coordinator::join(const JoinRequest& request) {
                                          {.max_bytes = kMostLayoutBytes, .max_depth = 8}),
                         "layout of " + request.site);
   if (!state.layout.has_value()) {
+    auto codec = make_codec(state.options.config, offered.total(), 0);
     storage::write_file_atomic(
         storage::posix_filesystem(), state.folder("layout.json"), offered.to_json().dump());
     state.layout = offered;
+    state.codec = std::move(codec);
   } else if (offered.digest() != state.layout->digest()) {
     forbid("a site trains other tensors than the first one that joined", request.site);
   }
@@ -212,6 +240,9 @@ void Coordinator::join(const JoinRequest& request) {
 void Coordinator::leave(const std::string& site, const std::string& reason) {
   State& state = *state_;
   const std::lock_guard lock(state.mutex);
+  if (state.machine.has_left(site)) {
+    return;  // the answer was lost
+  }
   state.require_site(site);
   state.record({{"event", "leave"}, {"site", site}, {"reason", reason.substr(0, 400)}});
 }
@@ -223,6 +254,9 @@ Task Coordinator::task(const std::string& site) {
     return {.kind = Task::Kind::Done,
             .models = state.models_for(state.machine.round()),
             .text = state.machine.stop_reason()};
+  }
+  if (state.machine.has_left(site)) {
+    return {.round = state.machine.round(), .models = {}, .text = {}};  // the result is for it, too
   }
   state.require_site(site);
   if (state.machine.is_away(site)) {
@@ -279,7 +313,7 @@ Receipt Coordinator::submit(const Submission& submission) {
       return {Verdict::Accept, true};
     }
     if (!state.masks()) {  // a masked one is any bytes
-      check_update(file, *state.codec, state.layout->total());
+      check_update(file, *state.codec, state.travels());
     }
     storage::sync_file(file);
     fault_point("coordinator.received");
@@ -338,14 +372,7 @@ bool Coordinator::tick() {
   const std::lock_guard lock(state.mutex);
   state.combining = false;
   state.write_round_line(&report, state.clock.now_s() - state.round_begin_s);
-  state.record(
-      {{"event", "commit"},
-       {"round", round},
-       {"digest", report.digest},
-       {"elements", report.elements},
-       {"shares",
-        state.options.config.adapters == "stack" && state.options.lora ? Json(report.shares)
-                                                                       : Json::array()}});
+  state.record(state.commit_event(report, round));
   fault_point("coordinator.committed");
   state.clean(round);
   state.note_progress();

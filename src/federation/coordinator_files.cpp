@@ -110,12 +110,42 @@ int64_t Coordinator::receive(const std::string& site,
   return now;
 }
 
+Json Coordinator::State::left_of_round() const {
+  Json left = Json::array();
+  for (const std::string& site : machine.asked()) {
+    if (machine.has_left(site)) {
+      left.push_back(site);
+    }
+  }
+  return left;
+}
+
+std::string Coordinator::State::add_privacy(Json& line, double record_epsilon) const {
+  std::string text;
+  if (record_epsilon > 0) {
+    line["record_epsilon"] = record_epsilon;
+    text += fmt::format("  epsilon {:.3f} a record", record_epsilon);
+  }
+  if (hides_sites(options.config)) {
+    const SiteEpsilon epsilon = spent();
+    line["site_epsilon"] = epsilon.models;
+    text += fmt::format("  epsilon {:.3f} a site", epsilon.models);
+    if (!masks()) {
+      line["site_epsilon_to_coordinator"] = epsilon.updates;
+      text += fmt::format(" ({:.3f} to the coordinator)", epsilon.updates);
+    }
+  }
+  return text;
+}
+
 void Coordinator::State::write_round_line(const CombineReport* report, double seconds) const {
   int64_t bytes = 0;
   double loss = 0;
+  double record_epsilon = 0;
   EvalSums sums;
   for (const auto& [site, result] : machine.results()) {
     bytes += result.bytes;
+    record_epsilon = std::max(record_epsilon, result.epsilon);
     loss += result.train_loss;
     sums.nll += result.eval_nll;
     sums.targets += result.eval_targets;
@@ -144,9 +174,13 @@ void Coordinator::State::write_round_line(const CombineReport* report, double se
       line["adapter_error"] = *report->error;
     }
   }
+  if (Json left = left_of_round(); !left.empty()) {
+    line["left"] = std::move(left);
+  }
+  const std::string privacy = add_privacy(line, record_epsilon);
   std::ofstream(folder("rounds.jsonl"), std::ios::app) << line.dump() << "\n";
   core::log_info(fmt::format(
-      "round {:>4}  {} of {} sites  {:.1f} s  {} bytes up{}{}",
+      "round {:>4}  {} of {} sites  {:.1f} s  {} bytes up{}{}{}",
       machine.round(),
       machine.results().size(),
       machine.asked().size(),
@@ -157,7 +191,8 @@ void Coordinator::State::write_round_line(const CombineReport* report, double se
           : "",
       report != nullptr && report->error.has_value()
           ? fmt::format("  adapter error {:.2g}", *report->error)
-          : ""));
+          : "",
+      privacy));
 }
 
 void Coordinator::State::clean(int64_t round) const {

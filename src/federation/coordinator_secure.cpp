@@ -96,11 +96,28 @@ std::optional<std::string> answer_to(const privacy::SecureServer& server,
   return std::nullopt;
 }
 
-bool all_heard(const privacy::SecureServer& server) {
-  return server.heard().size() == server.expected().size();
+}  // namespace
+
+bool Coordinator::State::all_heard() const {
+  const std::vector<uint32_t> heard = secure->heard();
+  const std::vector<uint32_t> expected = secure->expected();
+  const auto settled = [&](uint32_t id) {
+    return std::binary_search(heard.begin(), heard.end(), id) || machine.has_left(secure_name(id));
+  };
+  return std::all_of(expected.begin(), expected.end(), settled) && secure->enough();
 }
 
-}  // namespace
+bool Coordinator::State::hopeless() const {
+  if (secure->stage() > SecureStage::Uploads) {
+    return false;
+  }
+  const std::vector<uint32_t> heard = secure->heard();
+  const std::vector<uint32_t> expected = secure->expected();
+  const auto able = std::count_if(expected.begin(), expected.end(), [&](uint32_t id) {
+    return std::binary_search(heard.begin(), heard.end(), id) || !machine.has_left(secure_name(id));
+  });
+  return able < static_cast<int64_t>(secure->round().quorum);
+}
 
 bool Coordinator::State::in_secure_round(const std::string& site) const {
   const auto& members = secure->round().sites;
@@ -138,6 +155,9 @@ Json Coordinator::State::secure_round_event() const {
   round.use_defaults();
   if (options.config.privacy.threshold > 0) {
     round.threshold = static_cast<uint32_t>(options.config.privacy.threshold);
+  }
+  if (hides_sites(options.config)) {  // no sum of fewer carries the noise
+    round.quorum = std::max(round.quorum, static_cast<uint32_t>(options.config.cohort.min_sites));
   }
   round.check();
   return {{"event", "secure_round"},
@@ -185,7 +205,7 @@ void Coordinator::State::close_secure_uploads() {
 
 bool Coordinator::State::secure_ready() const {
   return secure.has_value() && secure->stage() == SecureStage::Reveals &&
-         (all_heard(*secure) || (overdue() && secure->enough()));
+         (all_heard() || (overdue() && secure->enough()));
 }
 
 bool Coordinator::State::advance_secure() {
@@ -199,6 +219,11 @@ bool Coordinator::State::advance_secure() {
     return true;
   }
   const SecureStage stage = secure->stage();
+  if (open && hopeless()) {
+    core::log_warning(fmt::format("round {}: too many sites have left", machine.round()));
+    record({{"event", "skip"}, {"round", machine.round()}, {"dropped", Json::array()}});
+    return true;
+  }
   if (closed && stage == SecureStage::Uploads) {  // too few of them to go on
     record({{"event", "abort"}, {"round", machine.round()}});
     return true;
@@ -206,7 +231,7 @@ bool Coordinator::State::advance_secure() {
   if (stage == SecureStage::Uploads || secure_ready()) {
     return false;
   }
-  if (!all_heard(*secure) && !(overdue() && secure->enough())) {
+  if (!all_heard() && !(overdue() && secure->enough())) {
     if (closed && overdue()) {
       core::log_warning(fmt::format("round {}: too few {}; the model stays",
                                     machine.round(),

@@ -11,6 +11,7 @@
 #include "kamerton/federation/combine.h"
 #include "kamerton/federation/coordinator.h"
 #include "kamerton/federation/journal.h"
+#include "kamerton/federation/site_noise.h"
 #include "kamerton/federation/vector_file.h"
 #include "kamerton/privacy/secure_server.h"
 
@@ -37,6 +38,7 @@ struct Coordinator::State {
   double last_progress_s = 0;
   double round_begin_s = 0;
   bool combining = false;
+  std::map<std::string, int64_t> rounds_of;     ///< in how many a site's update was taken
   std::optional<privacy::SecureServer> secure;  ///< of the masked round under way
 
   State(CoordinatorOptions given, const core::Clock& time);
@@ -60,12 +62,19 @@ struct Coordinator::State {
   core::Json secure_round_event() const;
   /// Opens, advances or gives up the masked part of the round; whether anything happened.
   bool advance_secure();
+  /// Every site of the masked round has spoken in its stage, or has left the run.
+  bool all_heard() const;
+  /// So many have left that the masked round cannot succeed.
+  bool hopeless() const;
   /// All that is needed to unmask is here.
   bool secure_ready() const;
   void note_progress() { last_progress_s = clock.now_s(); }
   bool overdue() const {
     return clock.now_s() - last_progress_s > options.config.cohort.deadline_s;
   }
+  core::Json commit_event(const CombineReport& report, int64_t round) const;
+  /// By the site that took part most often, where sites are hidden.
+  SiteEpsilon spent() const;
   void load_layout();
   void require_site(const std::string& site) const;
   /// Throws unless the site owes a result of this round.
@@ -75,11 +84,16 @@ struct Coordinator::State {
   std::filesystem::path moment_file(const char* which, int64_t round) const;
   std::filesystem::path spool(int64_t round) const;
   std::filesystem::path spooled(const std::string& site, int64_t round) const;
-  int64_t encoded_bytes() const { return encoded_size(*codec, layout->total()); }
+  int64_t travels() const { return travelling(options.config, layout->total()); }
+  int64_t encoded_bytes() const { return encoded_size(*codec, travels()); }
   ModelFile model_of(int64_t round) const;
   /// To be applied in order.
   std::vector<ModelFile> models_for(int64_t round) const;
   std::vector<Contribution> contributions() const;
+  /// Names of the round's sites that have left the run.
+  core::Json left_of_round() const;
+  /// What has been spent so far: into the round's line, and in words.
+  std::string add_privacy(core::Json& line, double record_epsilon) const;
   void write_round_line(const CombineReport* report, double seconds) const;
   void clean(int64_t round) const;
 };

@@ -16,6 +16,8 @@ const std::vector<std::string_view>& fault_points() {
                                                       "coordinator.secure_stage",
                                                       "site.received",
                                                       "site.downloaded",
+                                                      "site.charging",
+                                                      "site.charged",
                                                       "site.trained",
                                                       "site.encoded",
                                                       "site.secure_keys",

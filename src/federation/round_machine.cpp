@@ -17,6 +17,23 @@ using core::Json;
 constexpr int64_t kMostSkips = 3;  ///< rounds in a row without enough results
 constexpr char kOrigin[] = "federation journal";
 
+/// A list of names, as the journal has it.
+std::vector<std::string> names_in(const Json& event, const char* key) {
+  const Json* list = core::json_find(event, key);
+  std::vector<std::string> names;
+  bool good = list != nullptr && list->is_array();
+  for (size_t i = 0; good && i < list->size(); ++i) {
+    good = (*list)[i].is_string();
+    names.push_back(good ? (*list)[i].get<std::string>() : std::string());
+  }
+  if (!good) {
+    throw core::Error(core::ErrorKind::Data,
+                      {.where = "federation.round",
+                       .what = std::string(kOrigin) + ": '" + key + "' is no list of names"});
+  }
+  return names;
+}
+
 }  // namespace
 
 std::vector<std::string> draw_sites(const std::vector<std::string>& names,
@@ -59,20 +76,21 @@ bool RoundMachine::measures() const {
 
 bool RoundMachine::awaits(const std::string& site) const {
   return phase_ == Phase::Open && results_.count(site) == 0 && dropped_.count(site) == 0 &&
-         std::binary_search(asked_.begin(), asked_.end(), site);
+         left_.count(site) == 0 && std::binary_search(asked_.begin(), asked_.end(), site);
 }
 
 void RoundMachine::open(const Json& event) {
   require((phase_ == Phase::Gathering || phase_ == Phase::Idle) &&
               core::json_int(event, "round", kOrigin) == round_,
           event);
-  kind_ = core::json_string(event, "kind", kOrigin);
-  asked_.clear();
-  for (const Json& site : event["sites"]) {
-    asked_.push_back(site.get<std::string>());
-    require(joined_.count(asked_.back()) != 0, event);
-  }
-  require(std::is_sorted(asked_.begin(), asked_.end()) && !asked_.empty(), event);
+  const std::string kind = core::json_string(event, "kind", kOrigin);
+  std::vector<std::string> asked = names_in(event, "sites");
+  const auto known = [&](const std::string& site) { return joined_.count(site) != 0; };
+  require(!asked.empty() && std::is_sorted(asked.begin(), asked.end()) &&
+              std::all_of(asked.begin(), asked.end(), known),
+          event);
+  kind_ = kind;
+  asked_ = std::move(asked);
   results_.clear();
   dropped_.clear();
   phase_ = Phase::Open;
@@ -80,8 +98,8 @@ void RoundMachine::open(const Json& event) {
 
 void RoundMachine::close(const Json& event, bool enough) {
   require(phase_ == Phase::Open && core::json_int(event, "round", kOrigin) == round_, event);
-  for (const Json& site : event["dropped"]) {
-    away_.insert(site.get<std::string>());
+  for (const std::string& site : names_in(event, "dropped")) {
+    away_.insert(site);
   }
   EvalSums sums;
   for (const auto& [site, result] : results_) {
@@ -121,7 +139,9 @@ void RoundMachine::apply(const Json& event) {
   } else if (kind == "open") {
     open(event);
   } else if (kind == "accept") {
-    const Submission submission = Submission::from_json(event["result"], kOrigin);
+    const Json* result = core::json_find(event, "result");
+    require(result != nullptr, event);
+    const Submission submission = Submission::from_json(*result, kOrigin);
     require(judge(submission) == Verdict::Accept, event);
     results_.emplace(submission.site, submission);
   } else if (kind == "close" || kind == "skip") {

@@ -71,6 +71,19 @@ void describe(config::Fields& f, SitePolicy& c) {
       "max_site_clip",
       c.max_site_clip,
       {.text = "the largest privacy.site_clip, and one must be set; 0: no such demand", .min = 0});
+  f.knob("max_record_epsilon",
+         c.max_record_epsilon,
+         {.text = "budget of the data set over all runs, which must hide records (privacy.unit); "
+                  "the site leaves a run before it is exceeded. 0: no such demand",
+          .min = 0});
+  f.knob("max_site_epsilon",
+         c.max_site_epsilon,
+         {.text = "budget of the site as a whole over all runs, which must hide sites "
+                  "(federation.privacy.site_noise). 0: no such demand",
+          .min = 0});
+  f.knob("max_delta",
+         c.max_delta,
+         {.text = "delta of both budgets", .min = 0, .max = 0.5, .min_exclusive = true});
 }
 
 SitePolicy load_policy(const std::string& path) {
@@ -123,6 +136,14 @@ void check_policy(const SitePolicy& policy, const RunRequest& request) {
           "max_site_clip",
           fmt::format("privacy.site_clip {}", run.privacy.site_clip),
           fmt::format("above 0, at most {}", policy.max_site_clip));
+  require(policy.max_record_epsilon == 0 || request.hides_records,
+          "max_record_epsilon",
+          "records are not hidden",
+          "privacy.unit: record");
+  require(policy.max_site_epsilon == 0 || run.privacy.site_noise > 0,
+          "max_site_epsilon",
+          "sites are not hidden",
+          "federation.privacy.site_noise above 0");
 }
 
 bool allows_hour(const SitePolicy& policy, int hour) {

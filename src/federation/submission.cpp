@@ -39,17 +39,21 @@ double number(const core::Json& json, const char* field, const std::string& orig
 }  // namespace
 
 core::Json Submission::to_json() const {
-  return {{"site", site},
-          {"round", round},
-          {"digest", digest},
-          {"bytes", bytes},
-          {"steps", steps},
-          {"targets", targets},
-          {"examples", examples},
-          {"train_loss", train_loss},
-          {"eval_nll", eval_nll},
-          {"eval_targets", eval_targets},
-          {"eval_correct", eval_correct}};
+  core::Json json = {{"site", site},
+                     {"round", round},
+                     {"digest", digest},
+                     {"bytes", bytes},
+                     {"steps", steps},
+                     {"targets", targets},
+                     {"examples", examples},
+                     {"train_loss", train_loss},
+                     {"eval_nll", eval_nll},
+                     {"eval_targets", eval_targets},
+                     {"eval_correct", eval_correct}};
+  if (epsilon > 0) {
+    json["epsilon"] = epsilon;
+  }
+  return json;
 }
 
 Submission Submission::from_json(const core::Json& json, const std::string& origin) {
@@ -65,6 +69,8 @@ Submission Submission::from_json(const core::Json& json, const std::string& orig
   result.eval_nll = number(json, "eval_nll", origin);
   result.eval_targets = count(json, "eval_targets", origin);
   result.eval_correct = count(json, "eval_correct", origin);
+  result.epsilon =
+      core::json_find(json, "epsilon") != nullptr ? number(json, "epsilon", origin) : 0;
   if (result.site.empty() || result.site.size() > 64 || result.digest.size() > 64) {
     refuse("site or digest", origin);
   }

@@ -131,6 +131,7 @@ GradientReport ShardedParameters::finish_clipped(const AddNoise& add_noise,
     state.reduce_leftovers(store);
     add_noise_to(store, state.part_begin(store.trainable), add_noise);
     training.gradient_part.mul_(scale);
+    state.correct(store);  // what is added knows nothing of single records
   }
   return measure(max_norm, true);
 }

@@ -23,7 +23,6 @@ std::string audit_line(const AuditRecord& record,
                        const std::string& previous,
                        const SigningKey& key);
 
-std::string head_text(const AuditHead& head);
 std::filesystem::path head_path(const std::filesystem::path& path);
 
 AuditReport verify_audit_text(std::string_view text,

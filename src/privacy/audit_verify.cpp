@@ -95,6 +95,16 @@ bool holds(const std::vector<AuditRecord>& records, const AuditHead& head) {
          (head.records <= records.size() && records[head.records - 1].digest == head.digest);
 }
 
+/// " of ward-notes (record)"; "" where the record does not name both.
+std::string spent_of(const core::Json& detail) {
+  const core::Json* data_set = core::json_find(detail, "data_set");
+  const core::Json* unit = core::json_find(detail, "unit");
+  const bool named =
+      data_set != nullptr && data_set->is_string() && unit != nullptr && unit->is_string();
+  return named ? fmt::format(" of {} ({})", data_set->get<std::string>(), unit->get<std::string>())
+               : "";
+}
+
 }  // namespace
 
 std::filesystem::path head_path(const std::filesystem::path& path) {
@@ -105,6 +115,40 @@ std::filesystem::path head_path(const std::filesystem::path& path) {
 
 std::string head_text(const AuditHead& head) {
   return std::to_string(head.records) + ":" + head.digest;
+}
+
+AuditHead parse_head(std::string_view text) {
+  const size_t colon = text.find(':');
+  const bool number = colon != std::string_view::npos && colon > 0 && colon < 19 &&
+                      text.find_first_not_of("0123456789") == colon;
+  const bool digest =
+      number && text.size() == colon + 65 &&
+      text.find_first_not_of("0123456789abcdef", colon + 1) == std::string_view::npos;
+  if (!digest) {
+    bad_data("privacy.audit",
+             "not the end of an audit log",
+             "'" + std::string(text.substr(0, 100)) + "'",
+             "NUMBER:64 hexadecimal digits");
+  }
+  return {std::stoull(std::string(text.substr(0, colon))), std::string(text.substr(colon + 1))};
+}
+
+core::Json head_seen(const std::string& whose, std::string_view text) {
+  return {{"of", whose}, {"head", head_text(parse_head(text))}};
+}
+
+std::vector<AuditHead> heads_seen(const AuditReport& report, std::string_view whose) {
+  std::vector<AuditHead> heads;
+  for (const AuditRecord& record : report.records) {
+    if (record.event != audit::kHeadSeen) {
+      continue;
+    }
+    const core::Json detail = core::parse_json(record.detail, "an audit record's detail");
+    if (core::json_string(detail, "of", "an audit record") == whose) {
+      heads.push_back(parse_head(core::json_string(detail, "head", "an audit record")));
+    }
+  }
+  return heads;
 }
 
 std::string audit_line(const AuditRecord& record,
@@ -168,7 +212,7 @@ std::string account_of(const AuditReport& report) {
   std::string text;
   std::map<std::string, uint64_t> counts;
   uint64_t bytes = 0;
-  std::string spent;
+  std::map<std::string, std::string> spent;  ///< by what it was spent of: the newest
   for (const AuditRecord& record : report.records) {
     ++counts[record.event];
     text += fmt::format(
@@ -185,7 +229,7 @@ std::string account_of(const AuditReport& report) {
       }
       if (const core::Json* epsilon = core::json_find(detail, "epsilon_after");
           epsilon != nullptr && epsilon->is_number()) {
-        spent = fmt::format("{:.4f}", epsilon->get<double>());
+        spent[spent_of(detail)] = fmt::format("{:.4f}", epsilon->get<double>());
       }
     }
     text += '\n';
@@ -195,8 +239,8 @@ std::string account_of(const AuditReport& report) {
     text += fmt::format("{:>6}  {}\n", count, event);
   }
   text += fmt::format("{} bytes are recorded as sent\n", bytes);
-  if (!spent.empty()) {
-    text += fmt::format("privacy spent: epsilon {}\n", spent);
+  for (const auto& [what, epsilon] : spent) {
+    text += fmt::format("privacy spent{}: epsilon {}\n", what, epsilon);
   }
   for (const std::string& fault : report.faults) {
     text += "FAULT: " + fault + "\n";

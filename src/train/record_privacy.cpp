@@ -14,8 +14,10 @@
 #include "kamerton/core/error.h"
 #include "kamerton/optim/schedule.h"
 #include "kamerton/privacy/budget_ledger.h"
-#include "kamerton/privacy/certificate.h"
+#include "kamerton/privacy/keys.h"
+#include "kamerton/privacy/noise_key.h"
 #include "kamerton/privacy/normal_stream.h"
+#include "kamerton/privacy/random_source.h"
 #include "kamerton/privacy/wire.h"
 #include "kamerton/storage/filesystem.h"
 
@@ -44,13 +46,6 @@ std::string from_first_rank(const comm::Group& world, const std::function<std::s
     throw core::Error(static_cast<core::ErrorKind>(kind), text);
   }
   return text;
-}
-
-/// The key of all noise at this place, made when it is missing.
-privacy::Secret noise_key(const fs::path& folder) {
-  const fs::path path = folder / "noise.key";
-  return fs::exists(path) ? privacy::read_key_file(path).seed()
-                          : privacy::make_key_file(path).seed();
 }
 
 int64_t passes_of(const PrivateRun& run, int64_t steps) {
@@ -100,16 +95,32 @@ struct Found {
   }
 };
 
+/// A run that is refused; with rounds, the ledger stops it when it comes to that.
+std::string beyond_budget(const privacy::RecordPrivacyConfig& config,
+                          const PrivateRun& run,
+                          const std::string& cost) {
+  if (run.rounds > 0) {
+    return "; the budget will end before the run does";
+  }
+  throw core::Error(
+      core::ErrorKind::Permission,
+      {.where = "train.record_privacy",
+       .what = fmt::format("this run would exceed the privacy budget of '{}'", config.data_set),
+       .got = cost,
+       .allowed = fmt::format("{:.4f}", *config.epsilon),
+       .hint = "a larger privacy.noise (or none: it is then found), fewer epochs"});
+}
+
 /// The noise of this run after what other runs have spent, and what it will have cost.
 Found plan_noise(const privacy::RecordPrivacyConfig& config,
                  const privacy::BudgetLedger& ledger,
-                 const std::string& run,
+                 const PrivateRun& run,
                  privacy::NoisyRelease release) {
   std::vector<privacy::NoisyRelease> before;
   privacy::PrivacyAccountant accountant;
   Found found{.noise = config.noise.value_or(0)};
   for (const privacy::LedgerEntry& entry : ledger.entries()) {
-    if (entry.run == run) {  // a run that goes on: its passes are not new, its noise stays
+    if (entry.run == run.name) {  // a run that goes on: its passes are not new, its noise stays
       found.noise = entry.release.noise;
     } else {
       before.push_back(entry.release);
@@ -124,16 +135,15 @@ Found plan_noise(const privacy::RecordPrivacyConfig& config,
   release.noise = found.noise;
   accountant.add(release);
   const double total = accountant.epsilon(config.delta);
-  if (total > *config.epsilon) {
-    throw core::Error(
-        core::ErrorKind::Permission,
-        {.where = "train.record_privacy",
-         .what = fmt::format("this run would exceed the privacy budget of '{}'", config.data_set),
-         .got = fmt::format(
-             "epsilon {:.4f} at delta {}, of which {:.4f} is spent", total, config.delta, spent),
-         .allowed = fmt::format("{:.4f}", *config.epsilon),
-         .hint = "a larger privacy.noise (or none: it is then found), fewer epochs"});
-  }
+  const std::string warning =
+      total > *config.epsilon
+          ? beyond_budget(config,
+                          run,
+                          fmt::format("epsilon {:.4f} at delta {}, of which {:.4f} is spent",
+                                      total,
+                                      config.delta,
+                                      spent))
+          : "";
   found.text = fmt::format(
       "records of '{}' are hidden: noise {:.4g} times clip {:g}, {} {}, epsilon {:.3f} of {:g} at "
       "delta "
@@ -148,6 +158,7 @@ Found plan_noise(const privacy::RecordPrivacyConfig& config,
       *config.epsilon,
       config.delta,
       spent);
+  found.text += warning;
   return found;
 }
 
@@ -181,15 +192,31 @@ RecordPrivacy::RecordPrivacy(const privacy::RecordPrivacyConfig& config,
     storage::posix_filesystem().make_directories(config.folder);
     const auto ledger = privacy::BudgetLedger::open(
         ledger_path(), config.site, config.data_set, {*config.epsilon, config.delta});
-    Found found = plan_noise(config, ledger, run_.name, whole_run(0));
+    Found found = plan_noise(config, ledger, run_, whole_run(0));
     // One run's noise says nothing about another's.
-    found.key = privacy::derive(noise_key(config.folder), "run", run_.name);
+    found.key = privacy::derive(privacy::noise_key(config.folder), "run", run_.name);
     return found.encode();
   });
   const Found found = Found::decode(bytes);
   noise_ = found.noise;
+  run_key_ = found.key;
   key_ = found.key;
   text_ = found.text;
+}
+
+double RecordPrivacy::begin_round(const PrivateRound& round, const comm::Group& world) {
+  privacy::NoisyRelease release = whole_run(noise_);
+  release.count = static_cast<uint64_t>(run_.total_steps / run_.rounds);
+  const std::string spent = from_first_rank(world, [&] {
+    auto ledger = privacy::BudgetLedger::open(
+        ledger_path(), config_.site, config_.data_set, {*config_.epsilon, config_.delta});
+    privacy::WireWriter writer;
+    writer.f64(ledger.reserve(run_.name, round.what, release).epsilon_after);
+    return writer.take();
+  });
+  key_ = privacy::derive(run_key_, "round", round.what + "|" + round.binding);
+  privacy::WireReader reader(spent, "what rank 0 has spent");
+  return reader.f64();
 }
 
 privacy::NoisyRelease RecordPrivacy::whole_run(double noise) const {
@@ -218,9 +245,9 @@ RecordPrivacy::Stretch RecordPrivacy::stretch_of(int64_t step) const {
   return stretch;
 }
 
-/// On the disk before the stretch's first step.
+/// On the disk before the stretch's first step. (Rounds are charged as they begin.)
 void RecordPrivacy::spend(const comm::Group& world, const Stretch& stretch) {
-  if (stretch.number < spent_) {
+  if (run_.rounds > 0 || stretch.number < spent_) {
     return;
   }
   from_first_rank(world, [&] {

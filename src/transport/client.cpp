@@ -202,7 +202,8 @@ federation::Task Client::task() {
                         .measure = answer.measure(),
                         .models = {},
                         .text = answer.text(),
-                        .secure_round = answer.secure_round()};
+                        .secure_round = answer.secure_round(),
+                        .audit_head = answer.audit_head()};
   for (const pb::Model& model : answer.models()) {
     if (model.elements() < 0 || model.elements() > (int64_t{1} << 40) || model.round() < 0) {
       throw Error(ErrorKind::Data,
@@ -269,10 +270,12 @@ void Client::upload(int64_t round,
 }
 
 federation::Receipt Client::submit(const std::string& run,
-                                   const federation::Submission& submission) {
+                                   const federation::Submission& submission,
+                                   const std::string& head) {
   pb::SubmitCall call;
   call.set_run(run);
   call.set_result(submission.to_json().dump());
+  call.set_audit_head(head);
   pb::SubmitAnswer answer;
   state_->persist("submit", [&](grpc::ClientContext& context, bool&) {
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::minutes(10));

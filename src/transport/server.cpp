@@ -15,6 +15,7 @@
 #include "kamerton/core/error.h"
 #include "kamerton/core/log.h"
 #include "kamerton/federation/vector_file.h"
+#include "kamerton/privacy/audit_log.h"
 
 #include "status_text.h"
 
@@ -64,6 +65,9 @@ class Service final : public pb::Federation::Service {
       answer->set_measure(task.measure);
       answer->set_text(task.text);
       answer->set_secure_round(task.secure_round);
+      if (options_.audit_head && task.kind != federation::Task::Kind::Wait) {
+        answer->set_audit_head(options_.audit_head());
+      }
       for (const federation::ModelFile& model : task.models) {
         pb::Model* item = answer->add_models();
         item->set_round(model.round);
@@ -150,7 +154,14 @@ class Service final : public pb::Federation::Service {
                      .got = result.site,
                      .allowed = site});
       }
+      if (!call->audit_head().empty()) {
+        privacy::parse_head(call->audit_head());
+      }
       const federation::Receipt receipt = coordinator_.submit(result);
+      const bool counts = receipt.verdict == federation::Verdict::Accept && !receipt.send_again;
+      if (counts && options_.on_head && !call->audit_head().empty()) {
+        options_.on_head(site, call->audit_head());
+      }
       answer->set_verdict(static_cast<pb::SubmitAnswer::Verdict>(receipt.verdict));
       answer->set_send_again(receipt.send_again);
     });

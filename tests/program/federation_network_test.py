@@ -20,7 +20,9 @@ require_secure_aggregation: false
 """
 
 
-class Network(support.ProgramTest):
+class Members(support.ProgramTest):
+    """An authority, three members, and processes that are ended with the test."""
+
     def setUp(self):
         super().setUp()
         lines = (support.SOURCE / "configs/debug/sums.jsonl").read_text().splitlines()
@@ -62,9 +64,9 @@ class Network(support.ProgramTest):
         self.assertIsNone(process.poll(), "" if process.poll() is None else process.stderr.read())
         return process, int(port_file.read_text())
 
-    def site(self, name, port, *settings, fault="", ranks=0, identity=None):
+    def site(self, name, port, *settings, fault="", ranks=0, identity=None, host="127.0.0.1"):
         sets = [part for setting in settings for part in ("--set", setting)]
-        process = self.start_program("federate", "site", "run.yaml", "--coordinator", f"127.0.0.1:{port}", "--identity",
+        process = self.start_program("federate", "site", "run.yaml", "--coordinator", f"{host}:{port}", "--identity",
                                      identity or name, "--set", "name=net", "--set", f"data.train=[{name}.jsonl]", "--set",
                                      f"output=at-{name}", "--poll", 0.1, "--give-up", 30, *sets, ranks=ranks,
                                      env={"KAMERTON_FEDERATION_FAULT": fault})
@@ -84,6 +86,8 @@ class Network(support.ProgramTest):
         self.assert_success(self.run_program("federate", "simulate", "run.yaml", "--set", "name=simulated", *sets))
         return self.model("runs/simulated")
 
+
+class Network(Members):
     def test_network_equals_simulation_to_the_bit(self):
         want = self.simulated()
         coordinator, port = self.coordinator()
@@ -95,6 +99,25 @@ class Network(support.ProgramTest):
         if got != want:  # a site on two ranks sums its gradients in another order
             self.assertLess(federation_test.distance(got, want), 1e-6)
         self.assertTrue((self.folder / "at-a/net/model/model.safetensors").exists())
+
+    def test_each_sides_log_knows_the_ends_of_the_others(self):
+        coordinator, port = self.coordinator()
+        for process in [*[self.site(name, port) for name in SITES], coordinator]:
+            self.finish(process)
+        hub = ("runs/net/coordinator/audit.jsonl", "authority/coordinator/member.pem")
+        own = ("at-b/net/site/audit.jsonl", "b/member.pem")
+        for (log, certificate), (other, others) in ((hub, own), (own, hub)):
+            account = self.say("federate", "audit", log, "--certificate", certificate, "--other", other, "--other-certificate", others)
+            self.assertRegex(account, r"^[23] ends of this log are recorded")
+            self.assertIn("the log is whole", account)
+        # cut to its first record with its end: whole by itself, but not what the other side has seen
+        path = self.folder / own[0]
+        path.write_text(path.read_text().splitlines()[0] + "\n")
+        path.with_name("audit.jsonl.head").unlink()
+        self.assert_success(self.run_program("federate", "audit", own[0], "--certificate", own[1]))
+        found = self.run_program("federate", "audit", own[0], "--certificate", own[1], "--other", hub[0], "--other-certificate", hub[1])
+        self.assertEqual(found.code, 65, str(found))
+        self.assertIn("was seen elsewhere and is not in the log", found.out)
 
     def test_killed_processes_come_back_to_the_same_bits(self):
         want = self.simulated()
@@ -120,6 +143,33 @@ class Network(support.ProgramTest):
                 for process in (*sites.values(), coordinator):
                     self.finish(process)
                 self.assertEqual(self.model(), want)
+
+    def killed_everywhere(self, points, *settings):
+        """One run in which site b is killed at each of these points, one after the other, and started again."""
+        coordinator, port = self.coordinator(*settings)
+        others = [self.site(name, port, *settings) for name in "ac"]
+        for point in points:
+            process = self.site("b", port, *settings, fault=f"{point}:1")
+            _, err = process.communicate(timeout=60)
+            self.assertEqual(process.returncode, -signal.SIGKILL, f"{point}: {err}")
+        for process in (self.site("b", port, *settings), *others, coordinator):
+            self.finish(process)
+        return self.model()
+
+    def test_a_site_is_killed_at_every_point_of_its_masked_round(self):
+        settings = ["federation.update.encoding=ring32", "federation.weights=uniform", "federation.cohort.min_sites=3",
+                    "federation.privacy.secure_aggregation=true"]
+        program = pathlib.Path(support.PROGRAM).with_name("kamerton-coordinator")
+        listed = subprocess.run([program, "--fault-points"], capture_output=True, text=True, check=True).stdout.split()
+        points = [point for point in listed if point.startswith("site.") and not point.startswith("site.charg")]
+        self.assertGreater(len(points), 10)
+        want = self.simulated(*settings)
+        self.assertEqual(self.killed_everywhere(points, *settings), want)
+        if os.environ.get("KAMERTON_ALL_FAULTS"):
+            for run in ("runs/net", "runs/simulated", "at-a", "at-b", "at-c"):
+                support.shutil.rmtree(self.folder / run)
+            plain = [point for point in points if not point.startswith("site.secure")]
+            self.assertEqual(self.killed_everywhere(plain), self.simulated())
 
     def test_those_who_may_not_speak_are_refused_and_the_run_goes_on(self):
         self.member("d")

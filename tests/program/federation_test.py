@@ -53,7 +53,9 @@ def distance(left, right):
     return max(abs(x - y) for x, y in zip(left, right, strict=True))
 
 
-class Federated(support.ProgramTest):
+class Simulations(support.ProgramTest):
+    """A run of two sites, and what it leaves."""
+
     def setUp(self):
         super().setUp()
         lines = (support.SOURCE / "configs/debug/sums.jsonl").read_text().splitlines()
@@ -79,6 +81,8 @@ class Federated(support.ProgramTest):
         """What the site sent in the last round."""
         return floats(run / "sites" / site / "scratch.f32")
 
+
+class Federated(Simulations):
     def test_one_local_step_is_centralized_sgd(self):
         result = self.run_program("train", "run.yaml", "--set", "name=pooled", "--set", "data.batch_rows=8")
         self.assert_success(result)
@@ -194,6 +198,50 @@ class Federated(support.ProgramTest):
             name = point.replace(".", "-").replace(":", "-")
             self.assertNotEqual(self.simulate(name, *masks, env={"KAMERTON_FEDERATION_FAULT": point}).code, 0, point)
             self.assertEqual(self.state(self.done(name, *masks, resume=True), 2), plain, point)
+
+    def test_weighted_sums_hide_the_weights_under_masks(self):
+        lines = (support.SOURCE / "configs/debug/sums.jsonl").read_text().splitlines()
+        (self.folder / "c.jsonl").write_text("\n".join(lines[8:10]) + "\n")
+        with (self.folder / "run.yaml").open("a") as file:
+            file.write("    - {name: c, train: [c.jsonl]}\n")
+        common = ["federation.weights=examples", "federation.rounds=2", "federation.cohort.min_sites=3", "federation.local.epochs=1"]
+        ring = ["federation.update.encoding=ring32", "federation.update.max_weight=8"]
+        exact = self.state(self.done("exact", *common), 2)
+        plain = self.state(self.done("plain", *common, *ring), 2)
+        self.assertLess(distance(plain, exact), 2e-5)  # steps of 2^-19, weights 1/2 and 1/4 of the bound
+        uniform = self.state(self.done("uniform", *common, "federation.weights=uniform"), 2)
+        self.assertGreater(distance(uniform, exact), 1e-3)
+        run = self.done("masked", *common, *ring, "federation.privacy.secure_aggregation=true")
+        self.assertEqual(self.state(run, 2), plain)
+        for line in (run / "coordinator/journal").read_text().splitlines():
+            if '"accept"' in line:
+                self.assertRegex(line, r'"targets":0,"examples":0')
+        self.assert_refused(self.simulate("x", *common, "federation.update.encoding=ring32"), 64, "max_weight")
+
+    def test_ranks_may_differ_from_site_to_site(self):
+        """The product of what a site sends has its own rank; the server's step is as exact as with equal ranks."""
+        text = (self.folder / "run.yaml").read_text()
+        (self.folder / "run.yaml").write_text(text.replace("{name: a,", "{name: a, rank: 2,"))
+        common = [*LORA, "federation.local.steps=3", "federation.eval_every=1", "data.eval=[all.jsonl]", "optim.lr=0.5"]
+        for kind in ("stack", "svd"):
+            run = self.done(kind, *common, f"federation.adapters={kind}")
+            layout = json.loads((run / "coordinator/layout.json").read_text())["tensors"]
+            at = 0
+            for tensor in layout:
+                rows, columns = tensor["shape"]
+                size = rows * columns
+                for site, rank in (("a", 2), ("b", 4)):
+                    values = self.delta(run, site)[at:at + size]
+                    if ".lora_A." in tensor["name"]:
+                        lines = [any(values[r * columns:(r + 1) * columns]) for r in range(rows)]
+                    else:
+                        lines = [any(values[c::columns]) for c in range(columns)]
+                    self.assertEqual(lines, [k < rank for k in range(4)], f"{kind} {site} {tensor['name']}")
+                at += size
+            losses = [json.loads(line)["eval_loss"] for line in (run / "coordinator/rounds.jsonl").read_text().splitlines()]
+            self.assertLess(losses[-1], losses[0], kind)
+        self.assert_refused(self.simulate("x", *LORA), 64, "stack or svd")
+        self.assert_refused(self.simulate("x", *LORA, "federation.adapters=svd", "tuning.lora.r=1"), 64, "above tuning.lora.r")
 
     def test_what_does_not_go_together_is_refused(self):
         self.assert_refused(self.simulate("x", "federation.method=scaffold"), 64, "plain mean")

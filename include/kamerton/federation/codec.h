@@ -36,7 +36,15 @@ class Codec {
 /// places rising. ring32: see ring_step(); rounded at random, keyed by `noise_seed` and the block.
 std::unique_ptr<Codec> make_codec(const UpdateConfig& config, uint64_t noise_seed);
 
+/// Of a run: ring32 with the steps of its noise where sites are hidden (site_noise.h), else as
+/// above. `elements`: of the vector that travels.
+std::unique_ptr<Codec> make_codec(const FederationConfig& config,
+                                  int64_t elements,
+                                  uint64_t noise_seed);
+
 int64_t encoded_size(const Codec& codec, int64_t elements);
+/// Elements of a file for an update of `elements`: one more, a weight, where sums are weighted.
+int64_t travelling(const FederationConfig& config, int64_t elements);
 /// Where block number `block` begins.
 int64_t encoded_offset(const Codec& codec, int64_t block);
 

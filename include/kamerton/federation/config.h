@@ -17,6 +17,7 @@ struct SiteConfig {
   std::string name;
   std::vector<std::string> train;
   std::vector<std::string> eval;
+  int64_t rank = 0;
 };
 
 /// One data set cut into simulated sites.
@@ -35,6 +36,7 @@ struct LocalConfig {
   std::string optimizer_state = "reset";  ///< reset | keep
   double proximal_mu = 0;
   std::vector<std::string> personal;
+  int64_t rank = 0;
 };
 
 struct ServerConfig {
@@ -66,12 +68,16 @@ struct UpdateConfig {
   double top_k = 0.01;
   bool error_feedback = true;
   double ring_range = 1.0;
+  double max_weight = 0;
 };
 
 struct PrivacyConfig {
   bool secure_aggregation = false;
   int64_t threshold = 0;
   double site_clip = 0;
+  double site_noise = 0;
+  double site_epsilon = 0;
+  double site_delta = 1e-5;
 };
 
 struct FederationConfig {
@@ -119,6 +125,10 @@ void validate(const FederationConfig& config, const TrainingFacts& training);
 bool sends_adapters(const FederationConfig& config, bool lora);
 /// Vectors side by side in the exchanged state: 2 for SCAFFOLD (weights, control), else 1.
 int64_t exchanged_vectors(const FederationConfig& config);
+/// Whether integers travel multiplied by their site's weight (update.max_weight).
+bool weighs_integers(const FederationConfig& config);
+/// What this weight multiplies: weight / max_weight, at most 1.
+double integer_weight(const FederationConfig& config, double weight);
 /// server.lr, or what the method's paper uses.
 double server_lr(const FederationConfig& config);
 

@@ -69,6 +69,7 @@ struct Task {
   std::vector<ModelFile> models;  ///< to be applied in order: the last one, or all stacks
   std::string text;               ///< Done: why
   std::string secure_round = {};  ///< of the masked round that the site is in, also while it waits
+  std::string audit_head = {};    ///< the end of the coordinator's audit log; across a network
 };
 
 /// What became of a submission, for the site.

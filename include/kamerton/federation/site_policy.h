@@ -21,6 +21,9 @@ struct SitePolicy {
   std::string hours = "0-24";
   bool require_secure_aggregation = true;
   double max_site_clip = 0;
+  double max_record_epsilon = 0;
+  double max_site_epsilon = 0;
+  double max_delta = 1e-5;
 };
 
 void describe(config::Fields& fields, SitePolicy& policy);
@@ -32,7 +35,8 @@ SitePolicy load_policy(const std::string& path);
 struct RunRequest {
   std::string run;
   const FederationConfig& config;
-  int64_t update_bytes = 0;  ///< a round
+  int64_t update_bytes = 0;    ///< a round
+  bool hides_records = false;  ///< privacy.unit: record
 };
 
 /// Throws ErrorKind::Permission naming the rule that is broken.

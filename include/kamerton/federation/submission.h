@@ -21,6 +21,7 @@ struct Submission {
   double eval_nll = 0;    ///< summed over eval_targets, of the received model
   int64_t eval_targets = 0;
   int64_t eval_correct = 0;
+  double epsilon = 0;  ///< what the site has spent of its records' privacy, this round included
 
   core::Json to_json() const;
   /// ErrorKind::Data: fields missing, negative, not finite or beyond 2^53.

@@ -35,6 +35,7 @@ inline constexpr char kPolicy[] = "policy decision";
 inline constexpr char kCertificate[] = "certificate";
 inline constexpr char kRound[] = "round committed";
 inline constexpr char kAbort[] = "abort";
+inline constexpr char kHeadSeen[] = "head seen";
 }  // namespace audit
 
 /// JSON lines, appended and fsynced one by one; each carries the BLAKE2b digest of the one before
@@ -85,6 +86,16 @@ AuditReport verify_audit(const std::filesystem::path& path,
                          const std::vector<AuditHead>& known = {});
 
 /// Who, when, which model, what left the site, privacy spent: one line a record, then totals.
+/// "12:ab34...", as it is printed, sent and typed.
+std::string head_text(const AuditHead& head);
+/// ErrorKind::Data for anything else.
+AuditHead parse_head(std::string_view text);
+/// What an owner of a log writes down of another's end: {"of": whose, "head": head_text}. Refuses a
+/// text that is none.
+core::Json head_seen(const std::string& whose, std::string_view text);
+/// The ends of `whose` log that a log has recorded (kHeadSeen).
+std::vector<AuditHead> heads_seen(const AuditReport& report, std::string_view whose);
+
 std::string account_of(const AuditReport& report);
 
 }  // namespace kamerton::privacy

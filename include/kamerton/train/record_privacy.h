@@ -21,6 +21,13 @@ struct PrivateRun {
   int64_t records = 0;      ///< in one pass
   int64_t batch_rows = 0;   ///< records a step, over all ranks: the denominator of the mean
   int64_t total_steps = 0;
+  int64_t rounds = 0;  ///< above 0: the steps come in so many rounds of a federation
+};
+
+/// A round of a federation at one site.
+struct PrivateRound {
+  std::string what;     ///< its entry in the ledger
+  std::string binding;  ///< of all that its result depends on: another one has other noise
 };
 
 /// Poisson sampling (each record takes part in a step by a coin of its own, keyed by a secret of
@@ -36,6 +43,12 @@ class RecordPrivacy {
   RecordPrivacy(const privacy::RecordPrivacyConfig& config,
                 const PrivateRun& run,
                 const comm::Group& world);
+
+  /// Of a run with rounds, before the steps of each: writes the round into the ledger, as a whole,
+  /// and binds coins and noise to it. The same round again costs nothing and repeats its noise.
+  /// Returns the epsilon that is spent with it. Throws ErrorKind::Permission, on all ranks, when
+  /// the budget would be exceeded. Collective.
+  double begin_round(const PrivateRound& round, const comm::Group& world);
 
   /// As train::run_step. Throws ErrorKind::Permission, on all ranks, when other runs have spent the
   /// budget in the meantime.
@@ -67,7 +80,8 @@ class RecordPrivacy {
 
   privacy::RecordPrivacyConfig config_;
   PrivateRun run_;
-  privacy::Secret key_;
+  privacy::Secret run_key_;
+  privacy::Secret key_;  ///< of coins and noise: the run's, or its round's
   double noise_ = 0;
   int64_t spent_ = 0;  ///< stretches
   std::string text_;

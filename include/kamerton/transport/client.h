@@ -38,7 +38,10 @@ class Client {
   void download(int64_t round, int64_t begin, int64_t end, federation::RangeFile& file);
   /// Sends what is missing of a shard of the update.
   void upload(int64_t round, int64_t shard, int64_t shards, const federation::RangeFile& update);
-  federation::Receipt submit(const std::string& run, const federation::Submission& submission);
+  /// head: the end of the site's audit log.
+  federation::Receipt submit(const std::string& run,
+                             const federation::Submission& submission,
+                             const std::string& head);
   /// As federation::AskSecure.
   std::optional<std::string> secure(int64_t round,
                                     federation::SecureStep step,

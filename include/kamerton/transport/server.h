@@ -25,6 +25,10 @@ struct ServerOptions {
   int max_threads = 64;
   /// Told of every call that was refused: who ("" unknown), what.
   std::function<void(const std::string&, const std::string&)> on_refusal = {};
+  /// The end of the coordinator's audit log, sent with every task; empty: none is sent.
+  std::function<std::string()> audit_head = {};
+  /// Told of the end of a site's audit log, as it says, with every result that is accepted.
+  std::function<void(const std::string& site, const std::string& head)> on_head = {};
 };
 
 /// Serves from construction to shutdown(). `coordinator` must outlive it. ErrorKind::Output when

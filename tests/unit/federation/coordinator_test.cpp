@@ -16,6 +16,7 @@
 #include "kamerton/core/random.h"
 #include "kamerton/federation/codec.h"
 #include "kamerton/federation/fault_point.h"
+#include "kamerton/federation/site_noise.h"
 #include "kamerton/federation/vector_file.h"
 #include "kamerton/storage/digest.h"
 
@@ -66,7 +67,7 @@ class FakeSite {
     for (size_t i = 0; i < model.size(); ++i) {
       model[i] = static_cast<float>(0.1 * random.normal(i)) - 0.01F * model[i];
     }
-    const auto codec = make_codec(core_.config().update, 1);
+    const auto codec = make_codec(core_.config(), total, 1);
     std::vector<std::byte> bytes(static_cast<size_t>(encoded_size(*codec, total)));
     for (int64_t at = 0; at < total; at += kBlock) {
       const int64_t count = std::min(kBlock, total - at);
@@ -286,6 +287,49 @@ TEST(Coordinator, LyingAndStrangeMessagesAreRefusedAndTheRunGoesOn) {
     coordinator.submit(sites[0].submission(task, bytes));
   });
   EXPECT_TRUE(coordinator.task("a").kind == Task::Kind::Train) << "not counted";
+}
+
+TEST(Coordinator, ASiteThatLeavesIsCountedOutAndHearsOfTheEnd) {
+  core::configure_log(0, 1, core::LogLevel::Error);
+  const test::TemporaryFolder folder;
+  const support::ManualClock clock;
+  FederationConfig config = small_config("fedavg");
+  config.rounds = 2;
+  config.eval_every = 0;
+  config.update.encoding = "ring32";
+  config.cohort.size = 3;
+  config.privacy.site_clip = 100;
+  config.privacy.site_noise = 3;
+  config.privacy.site_epsilon = 100;
+  Coordinator coordinator(options_in(folder.path(), config), clock);
+  std::vector<FakeSite> sites;
+  for (const std::string& name : kSites) {
+    sites.emplace_back(coordinator, name);
+    sites.back().join();
+  }
+  const auto settle = [&] {
+    while (coordinator.tick()) {
+    }
+  };
+  settle();
+  for (FakeSite& site : sites) {
+    EXPECT_TRUE(site.work());
+  }
+  settle();
+  coordinator.leave("b", "its privacy budget is spent");
+  EXPECT_EQ(coordinator.task("b").kind, Task::Kind::Wait);
+  EXPECT_TRUE(sites[0].work());
+  EXPECT_TRUE(sites[2].work());
+  settle();
+  EXPECT_TRUE(coordinator.stopped()) << "nobody waits for b";
+  EXPECT_EQ(coordinator.task("b").kind, Task::Kind::Done);
+  const std::string lines = test::read_text(folder / "rounds.jsonl");
+  const core::Json last = core::parse_json(
+      lines.substr(lines.find('\n') + 1, lines.rfind('\n') - lines.find('\n') - 1), "line");
+  EXPECT_EQ(last["left"], core::Json({"b"}));
+  EXPECT_EQ(last["sites"], 2);
+  EXPECT_NEAR(last["site_epsilon"].get<double>(), site_epsilon(config, 2).models, 1e-12);
+  EXPECT_GT(last["site_epsilon_to_coordinator"], last["site_epsilon"]);
 }
 
 TEST(Coordinator, ALostSiteDoesNotStopTheRun) {

@@ -234,6 +234,29 @@ TEST(SecureRound, ASiteThatFallsOutAtAnyStepIsSurvived) {
   }
 }
 
+TEST(SecureRound, ASiteThatLeavesIsNotWaitedFor) {
+  Round round;
+  round.core().leave("e", "its privacy budget is spent");
+  for (const auto step :
+       {&Round::advert, &Round::shares, &Round::upload, &Round::vote, &Round::reveal}) {
+    round.all(kWithoutE, step);
+  }
+  EXPECT_EQ(round.model(), Round::mean_of(kWithoutE));
+  EXPECT_EQ(round.core().task("e").kind, Task::Kind::Done) << "the result is for it, too";
+  EXPECT_NO_THROW(round.core().leave("e", "said again"));
+}
+
+TEST(SecureRound, WhenTooManyLeaveTheRoundEndsAtOnce) {
+  Round round;
+  round.advert("a");
+  for (const char* site : {"c", "d", "e"}) {
+    round.core().leave(site, "test");
+  }
+  round.settle();
+  EXPECT_NE(round.core().task("a").kind, Task::Kind::Train);
+  EXPECT_TRUE(round.core().stopped()) << "no round can have min_sites any more";
+}
+
 TEST(SecureRound, TooFewToUnmaskLeaveTheModelAsItIs) {
   Round round;
   for (const auto step : {&Round::advert, &Round::shares, &Round::upload}) {

@@ -47,6 +47,8 @@ TEST(SitePolicy, EveryRuleRefusesByName) {
     test::expect_error(core::ErrorKind::Permission, {rule}, [&] { check_policy(policy, request); });
   };
   refused("runs", [](auto&, auto&, auto& r) { r.run = "other"; });
+  refused("max_record_epsilon", [](auto& p, auto&, auto&) { p.max_record_epsilon = 1; });
+  refused("max_site_epsilon", [](auto& p, auto&, auto&) { p.max_site_epsilon = 1; });
   refused("methods", [](auto&, auto& c, auto&) { c.method = "diloco"; });
   refused("encodings", [](auto&, auto& c, auto&) { c.update.encoding = "int8"; });
   refused("min_sites", [](auto&, auto& c, auto&) { c.cohort.min_sites = 2; });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kamerton/privacy/audit_log.h"
 
+#include <filesystem>
 #include <optional>
 
 #include <gtest/gtest.h>
@@ -199,6 +200,46 @@ TEST(AuditLogFuzz, DamagedLogsAreFoundAndNeverCrash) {
     const AuditReport report = log.verify();
     EXPECT_TRUE(damaged == good || !report.good()) << i;
     EXPECT_FALSE(account_of(report).empty());
+  }
+}
+
+TEST(AuditLog, AnEndThatTheOtherSideHasWrittenDownFindsARewrittenLog) {
+  const Log log;
+  log.fill();
+  const Log other;
+  {
+    AuditLog hub(other.path(), other.key, "hub");
+    hub.append(audit::kHeadSeen, head_seen("site 'ward'", head_text(log.verify().head)));
+    hub.append(audit::kHeadSeen, head_seen("another", "1:" + std::string(64, 'a')));
+  }
+  const auto heads = heads_seen(other.verify(), "site 'ward'");
+  ASSERT_EQ(heads.size(), 1U);
+  EXPECT_TRUE(log.verify(heads).good());
+
+  // Its owner writes it anew, signed and whole, without the refusal.
+  std::filesystem::remove(log.path());
+  std::filesystem::remove(log.path() + ".head");
+  AuditLog anew = log.open();
+  anew.append(audit::kJoin, {{"federation", "north"}});
+  for (int i = 0; i < 6; ++i) {
+    anew.append(audit::kModelReceived, {{"round", i}});
+  }
+  EXPECT_TRUE(log.verify().good());
+  const AuditReport found = log.verify(heads);
+  ASSERT_FALSE(found.good());
+  EXPECT_NE(found.faults[0].find("was seen elsewhere"), std::string::npos);
+}
+
+TEST(AuditLog, OnlyAnEndIsTakenForOne) {
+  const std::string digest(64, 'b');
+  EXPECT_EQ(parse_head("12:" + digest).records, 12U);
+  for (const std::string& bad : {std::string(),
+                                 "12:" + digest.substr(1),
+                                 "x:" + digest,
+                                 ":" + digest,
+                                 "12:" + std::string(64, 'B'),
+                                 "1234567890123456789:" + digest}) {
+    test::expect_error(core::ErrorKind::Data, {"not the end"}, [&] { parse_head(bad); });
   }
 }
 
