@@ -16,9 +16,16 @@ namespace {
 constexpr std::string_view kSpaceRanges =
     R"(\x{9}-\x{d}\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
 
+/// What Oniguruma's table of Latin-1 adds to \w, but not to a \w inside a class: raised digits and
+/// fractions.
+constexpr std::string_view kLatinWord = R"(\x{b2}\x{b3}\x{b9}\x{bc}-\x{be})";
+
 /// Letters that Unicode files under symbols (Other_Alphabetic).
 constexpr std::string_view kAlphabeticSymbols =
     R"(\x{24b6}-\x{24e9}\x{1f130}-\x{1f149}\x{1f150}-\x{1f169}\x{1f170}-\x{1f189})";
+
+/// Ideographs that PCRE2's Unicode 14 does not know yet.
+constexpr std::string_view kNewerHan = R"(\x{2b739}\x{2ebf0}-\x{2ee5d}\x{31350}-\x{323af})";
 
 /// Characters of a general category ("L", "Lu") that PCRE2 may be too old to know, as ranges.
 std::string newer_ranges(std::string_view name) {
@@ -32,8 +39,9 @@ std::string newer_ranges(std::string_view name) {
 }
 
 /// The inside of a class of \w: alphabetic characters, marks, digits, connectors.
-std::string word_class() {
+std::string word_class(bool in_class) {
   std::string out(kAlphabeticSymbols);
+  out += in_class ? "" : kLatinWord;
   for (const char* name : {"L", "M", "Nd", "Nl", "Pc"}) {
     out += std::string("\\p{") + name + "}" + newer_ranges(name);
   }
@@ -88,11 +96,11 @@ class Translator {
     } else if (next == 'h') {  // a hexadecimal digit in Oniguruma
       put_class("0-9a-fA-F", false);
     } else if (next == 'w' || (next == 'W' && !in_class_)) {
-      put_class(word_class(), next == 'W');
+      put_class(word_class(in_class_), next == 'W');
     } else if (next == 'd' || (next == 'D' && !in_class_)) {
       put_class("\\p{Nd}" + newer_ranges("Nd"), next == 'D');
     } else if ((next == 'b' || next == 'B') && !in_class_) {
-      const std::string w = "[" + word_class() + "]";
+      const std::string w = "[" + word_class(false) + "]";
       const bool edge = next == 'b';
       out_ += "(?:(?<=" + w + ")(?" + (edge ? "!" : "=") + w + ")|(?<!" + w + ")(?" +
               (edge ? "=" : "!") + w + "))";
@@ -125,7 +133,9 @@ class Translator {
     if (in_class_ && negated) {
       out_ += "\\P" + property;
     } else {
-      put_class("\\p" + property + (script ? "" : newer_ranges(name)), negated);
+      const std::string newer =
+          script ? std::string(name == "Han" ? kNewerHan : "") : newer_ranges(name);
+      put_class("\\p" + property + newer, negated);
     }
   }
 

@@ -73,7 +73,7 @@ void PreTokenizer::add(const core::Json& json, const std::string& origin, int de
               flag(json, "invert", false));
   } else if (type == "Digits") {
     const bool single = flag(json, "individual_digits", false);
-    add_split(Pattern::of_class(kNumber), single ? Behavior::Isolated : Behavior::Contiguous);
+    add_split(Pattern::of_class(kNumeric), single ? Behavior::Isolated : Behavior::Contiguous);
   } else if (type == "Punctuation") {
     add_split(Pattern::of_class(kBertPunct),
               behavior_from(word(json, "behavior", "Isolated"), origin));

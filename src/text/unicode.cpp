@@ -46,9 +46,9 @@ uint16_t flags_of_category(int category) {
       return kMark | kAccent | kWord | kUpperSide | kLowerSide;
     case UTF8PROC_CATEGORY_ND:
     case UTF8PROC_CATEGORY_NL:
-      return kNumber | kWord;
+      return kNumber | kNumeric | kWord;
     case UTF8PROC_CATEGORY_NO:
-      return kNumber;
+      return kNumber | kNumeric;
     case UTF8PROC_CATEGORY_PC:
       return kPunctuation | kBertPunct | kWord;
     case UTF8PROC_CATEGORY_PD:
@@ -83,6 +83,10 @@ uint16_t compute_flags(uint32_t c) {
       (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
       (c >= 0x1F170 && c <= 0x1F189)) {
     flags |= kWord;
+  }
+  // Unicode 17's numbers, which expressions do not know yet.
+  if ((c >= 0x11DE0 && c <= 0x11DE9) || (c >= 0x16FF4 && c <= 0x16FF6)) {
+    flags |= kNumeric;
   }
   if (const OlderRange* older = range_of(kOlder, kOlderSize, c)) {
     flags = static_cast<uint16_t>((flags & ~older->minus) | older->plus);

@@ -29,6 +29,7 @@ enum CharFlag : uint16_t {
   kLower = 4096,  ///< Ll
   kUnassigned = 8192,  ///< Cn
   kAccent = 16384,     ///< M, as the StripAccents normalizer knows it
+  kNumeric = 32768,    ///< N, as the Digits pre-tokenizer knows it
 };
 
 uint16_t char_flags(uint32_t c);

@@ -74,6 +74,10 @@ def main():
             flags.append("-kBertPunct")
         if category in ("Cc", "Cf", "Co") and clean.normalize_str("a" + chr(c)) != "a" and chr(c) not in "\t\n\r":
             flags.append("-kControl")
+        if category != "Mn" and accents.normalize_str("a" + chr(c)) == "a":
+            flags.append("kNonspacing")  # it was one in the version that this part has
+        if category[0] != "M" and marks.normalize_str("a" + chr(c)) == "a":
+            flags.append("kAccent")
         if category[0] == "M":
             if category == "Mn" and accents.normalize_str("a" + chr(c)) != unicodedata.normalize("NFD", "a") and len(accents.normalize_str("a" + chr(c))) > 1:
                 flags.append("-kNonspacing")

@@ -219,5 +219,38 @@ TEST(TokenizerFile, SurvivesMutationsOfTheFile) {
   EXPECT_GT(accepted, 500);
 }
 
+/// The ends, in bytes, of the words into which a pre-tokenizer cuts a text; words are unknown
+/// to the model.
+std::vector<int64_t> cuts(const std::string& pre_tokenizer, const std::string& text) {
+  const auto tokenizer = Tokenizer::from_json(
+      R"({"added_tokens":[],"normalizer":null,"post_processor":null,"decoder":null,"pre_tokenizer":)" +
+          pre_tokenizer + R"(,"model":{"type":"WordPiece","vocab":{"?":0},"unk_token":"?"}})",
+      "cuts");
+  std::vector<int64_t> ends;
+  for (const auto& [begin, end] : tokenizer.encode_with_offsets(text, false).offsets) {
+    ends.push_back(end);
+  }
+  return ends;
+}
+
+TEST(Tokenizer, ExpressionsKnowTheCharactersThatOnigurumaKnows) {
+  const auto split = [](const std::string& pattern) {
+    return R"({"type":"Split","behavior":"Isolated","invert":false,"pattern":{"Regex":")" +
+           pattern + "\"}}";
+  };
+  // A fraction is part of a word, a circled digit is not.
+  EXPECT_EQ(cuts(split("\\\\w+"), "+\u00bd5+"), (std::vector<int64_t>{1, 4, 5}));
+  EXPECT_EQ(cuts(split("\\\\w+"), "+\u24605+"), (std::vector<int64_t>{4, 5, 6}));
+  // Inside a class it is not.
+  EXPECT_EQ(cuts(split("[^\\\\w]"), "a\u00bdb"), (std::vector<int64_t>{1, 3, 4}));
+  // An ideograph of Unicode 15.
+  EXPECT_EQ(cuts(split("\\\\p{Han}"), "a\U00031cb7b"), (std::vector<int64_t>{1, 5, 6}));
+}
+
+TEST(Tokenizer, DigitsAreThoseOfUnicode17) {
+  EXPECT_EQ(cuts(R"({"type":"Digits","individual_digits":true})", "a\U00011de5b"),
+            (std::vector<int64_t>{1, 5, 6}));
+}
+
 }  // namespace
 }  // namespace kamerton::text
