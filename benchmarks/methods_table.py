@@ -24,7 +24,7 @@ METHODS = {
     "LoRA r 16": (["tuning.method=lora", "tuning.lora.r=16", "tuning.lora.alpha=32"], 1e-3),
     "DoRA r 16": (["tuning.method=lora", "tuning.lora.r=16", "tuning.lora.alpha=32", "tuning.lora.use_dora=true"], 1e-3),
     "QLoRA r 16, nf4": (["tuning.method=lora", "tuning.lora.r=16", "tuning.lora.alpha=32", "tuning.quantize=nf4"], 1e-3),
-    "bottleneck adapters": (["tuning.method=bottleneck"], 1e-3),
+    "bottleneck adapters (Houlsby)": (["tuning.method=houlsby"], 1e-3),
     "IA3": (["tuning.method=ia3"], 1e-2),
     "half": (["tuning.method=half"], 1e-4),
     "full": (["tuning.method=full"], 1e-4),
@@ -62,7 +62,7 @@ def clinic(folder):
 
 def general_text(shared):
     paragraphs = [part.strip() for part in (shared / "data" / "corpus" / "wiki_demo.txt").read_text().split("\n") if len(part) > 300]
-    return [{"text": part[:1200]} for part in chosen(paragraphs, 60)]
+    return [{"text": part[:1200]} for part in chosen(paragraphs, 30)]
 
 
 def write(path, records):
