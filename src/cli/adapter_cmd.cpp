@@ -79,7 +79,7 @@ int run_list(const po::variables_map& arguments, comm::Session*) {
   return 0;
 }
 
-int run_show(const po::variables_map& arguments, comm::Session*) {
+int run_adapter_show(const po::variables_map& arguments, comm::Session*) {
   static const Command self = adapter_show_command();
   const tuning::PeftAdapter adapter =
       tuning::PeftAdapter::open(required(arguments, "adapter", self));
@@ -211,7 +211,7 @@ Command adapter_show_command() {
                 options.add_options()("adapter", po::value<std::string>(), "its folder");
                 positional.add("adapter", 1);
               },
-          .run = run_show};
+          .run = run_adapter_show};
 }
 
 Command adapter_diff_command() {
@@ -270,8 +270,9 @@ Command adapter_methods_command() {
   return {.name = "adapter methods",
           .summary = "the methods of tuning with their settings",
           .usage = "kamerton adapter methods",
-          .description = "What tuning.method, tuning.settings and tuning.targets may say.\n\nExample:\n"
-                         "  kamerton adapter methods",
+          .description =
+              "What tuning.method, tuning.settings and tuning.targets may say.\n\nExample:\n"
+              "  kamerton adapter methods",
           .add_options = [](po::options_description&, po::positional_options_description&) {},
           .run = run_methods};
 }

@@ -39,7 +39,7 @@ at::ScalarType stored_type(const std::string& name) {
                .allowed = "bf16, fp32"});
 }
 
-void refuse_existing(const std::filesystem::path& folder, bool force) {
+void refuse_filled_folder(const std::filesystem::path& folder, bool force) {
   if (!force && std::filesystem::exists(folder) && !std::filesystem::is_empty(folder)) {
     throw Error(ErrorKind::Output,
                 {.where = "cli.import",
@@ -54,7 +54,7 @@ int run_import(const po::variables_map& arguments, comm::Session*) {
   static const Command self = import_command();
   const std::filesystem::path from = required(arguments, "from", self);
   const std::filesystem::path to = required(arguments, "to", self);
-  refuse_existing(to, arguments.count("force") != 0);
+  refuse_filled_folder(to, arguments.count("force") != 0);
   const at::ScalarType dtype = stored_type(arguments["dtype"].as<std::string>());
   if (from.extension() == ".gguf") {
     const storage::GgufFile file = storage::GgufFile::open(from);
@@ -127,10 +127,10 @@ void write_gguf(const po::variables_map& arguments, const std::filesystem::path&
                  .allowed = "--checkpoint RUN, or --model DIR with --format gguf"});
   }
   const StreamedModel source =
-      from_checkpoint ? stream_checkpoint(arguments["checkpoint"].as<std::string>(),
-                                          folder,
-                                          arguments.count("ema") != 0)
-                      : stream_folder(folder);
+      from_checkpoint
+          ? stream_checkpoint(
+                arguments["checkpoint"].as<std::string>(), folder, arguments.count("ema") != 0)
+          : stream_folder(folder);
   const std::filesystem::path tokenizer(source.folder);
   model::export_gguf(
       to.string(),
@@ -158,7 +158,7 @@ int run_export(const po::variables_map& arguments, comm::Session*) {
                  .allowed = "hf, gguf"});
   }
   const std::filesystem::path checkpoint = required(arguments, "checkpoint", self);
-  refuse_existing(to, arguments.count("force") != 0);
+  refuse_filled_folder(to, arguments.count("force") != 0);
   const at::ScalarType dtype = stored_type(value_or<std::string>(arguments, "dtype", "bf16"));
   export_checkpoint(checkpoint,
                     to,

@@ -24,7 +24,7 @@ namespace {
 
 using storage::GgmlType;
 
-constexpr int64_t kPiece = int64_t{1} << 24;  // elements converted at once
+constexpr int64_t kElementsAtOnce = int64_t{1} << 24;  // elements converted at once
 constexpr char kRopeFactors[] = "rope_freqs.weight";
 constexpr char kShortFactors[] = "rope_factors_short.weight";
 constexpr char kLongFactors[] = "rope_factors_long.weight";
@@ -48,10 +48,6 @@ uint32_t file_type(GgmlType type) {
     default:
       return 0;
   }
-}
-
-bool ends_with(const std::string& name, std::string_view end) {
-  return name.size() >= end.size() && name.compare(name.size() - end.size(), end.size(), end) == 0;
 }
 
 /// A tensor of the file: a parameter, or one of each expert, end to end.
@@ -146,7 +142,7 @@ class Export {
   /// llama.cpp adds and multiplies vectors in fp32 only; a row that is no whole number of blocks
   /// cannot be quantised.
   GgmlType stored_type(const tensor::Parameter& parameter) const {
-    const bool router = ends_with(parameter.name, config().experts.router + ".weight");
+    const bool router = parameter.name.ends_with(config().experts.router + ".weight");
     if (parameter.shape.size() < 2 || (router && config().experts.count > 0)) {
       return GgmlType::F32;
     }
@@ -345,20 +341,20 @@ class Export {
   /// As llama.cpp has it: rotary pairs side by side, norms with their 1, the scores' scale in the
   /// last thing that multiplies q.
   at::Tensor adapted(const std::string& name, const at::Tensor& values) const {
-    const bool norm = ends_with(name, "norm.weight");
+    const bool norm = name.ends_with("norm.weight");
     at::Tensor result = norm && family_.norms_plus_one ? values + 1.0 : permuted(name, values);
     const bool normalised = config().qk_norm != QkNorm::None;
     const bool scales_q = normalised
-                              ? ends_with(name, "q_norm.weight")
-                              : ends_with(name, "q_proj.weight") || ends_with(name, "q_proj.bias");
+                              ? name.ends_with("q_norm.weight")
+                              : name.ends_with("q_proj.weight") || name.ends_with("q_proj.bias");
     const double factor = score_factor();
     return scales_q && factor != 1.0 ? result * factor : result;
   }
 
   /// Rows of q and k: the rotary pairs of each head side by side (see storage/gguf.h).
   at::Tensor permuted(const std::string& name, const at::Tensor& values) const {
-    const bool q = ends_with(name, "q_proj.weight") || ends_with(name, "q_proj.bias");
-    const bool k = ends_with(name, "k_proj.weight") || ends_with(name, "k_proj.bias");
+    const bool q = name.ends_with("q_proj.weight") || name.ends_with("q_proj.bias");
+    const bool k = name.ends_with("k_proj.weight") || name.ends_with("k_proj.bias");
     if (!family_.permuted || (!q && !k)) {
       return values;
     }
@@ -388,8 +384,8 @@ class Export {
     const storage::GgmlBlock block = storage::block_of(type);
     const float* data = values.const_data_ptr<float>();
     std::vector<std::byte> bytes;
-    for (int64_t done = 0; done < values.numel(); done += kPiece) {
-      const int64_t blocks = std::min(kPiece, values.numel() - done) / block.num_elements;
+    for (int64_t done = 0; done < values.numel(); done += kElementsAtOnce) {
+      const int64_t blocks = std::min(kElementsAtOnce, values.numel() - done) / block.num_elements;
       bytes.resize(static_cast<size_t>(blocks) * block.size);
       std::atomic<bool> fits{true};
       at::parallel_for(0, blocks, 1024, [&](int64_t begin, int64_t end) {

@@ -29,17 +29,13 @@ namespace {
 
 using core::Json;
 
-[[noreturn]] void refuse(const std::string& origin,
-                         const std::string& what,
-                         const std::string& got,
-                         const std::string& allowed = {}) {
+[[noreturn]] void refuse_import(const std::string& origin,
+                                const std::string& what,
+                                const std::string& got,
+                                const std::string& allowed = {}) {
   throw core::Error(
       core::ErrorKind::Data,
       {.where = "model.gguf", .what = origin + ": " + what, .got = got, .allowed = allowed});
-}
-
-bool ends_with(const std::string& name, std::string_view end) {
-  return name.size() >= end.size() && name.compare(name.size() - end.size(), end.size(), end) == 0;
 }
 
 class Import {
@@ -100,9 +96,9 @@ class Import {
   std::vector<Part> parts_of(const storage::GgufTensor& tensor) const {
     const auto target = name_from_gguf(*family_, tensor.name);
     if (!target) {
-      refuse(file_.origin(),
-             "a tensor that a " + std::string(family_->gguf) + " model does not have",
-             tensor.name);
+      refuse_import(file_.origin(),
+                    "a tensor that a " + std::string(family_->gguf) + " model does not have",
+                    tensor.name);
     }
     if (target->empty()) {
       return {};
@@ -113,10 +109,10 @@ class Import {
     }
     const int64_t experts = config_.experts.count;
     if (tensor.shape.size() != 3 || tensor.shape[0] != experts) {
-      refuse(file_.origin(),
-             "tensor " + tensor.name + " does not hold one matrix an expert",
-             fmt::format("shape [{}]", fmt::join(tensor.shape, ", ")),
-             fmt::format("[{}, rows, columns]", experts));
+      refuse_import(file_.origin(),
+                    "tensor " + tensor.name + " does not hold one matrix an expert",
+                    fmt::format("shape [{}]", fmt::join(tensor.shape, ", ")),
+                    fmt::format("[{}, rows, columns]", experts));
     }
     std::vector<Part> parts;
     for (int64_t expert = 0; expert < experts; ++expert) {
@@ -134,17 +130,17 @@ class Import {
     const bool experts = integer_or(architecture + ".expert_count", 0) > 0;
     family_ = gguf_family(architecture, experts);
     if (family_ == nullptr) {
-      refuse(file_.origin(),
-             "this GGUF architecture cannot be imported",
-             architecture + (experts ? " with experts" : ""),
-             gguf_families());
+      refuse_import(file_.origin(),
+                    "this GGUF architecture cannot be imported",
+                    architecture + (experts ? " with experts" : ""),
+                    gguf_families());
     }
     const storage::GgufTensor* table = file_.find("token_embd.weight");
     if (table == nullptr || table->shape.size() != 2) {
-      refuse(file_.origin(),
-             "no usable token_embd.weight",
-             table == nullptr ? "nothing" : "shape",
-             "a matrix");
+      refuse_import(file_.origin(),
+                    "no usable token_embd.weight",
+                    table == nullptr ? "nothing" : "shape",
+                    "a matrix");
     }
     Json c = Json::object();
     c["architectures"] = {family_->architecture};
@@ -242,7 +238,7 @@ class Import {
           c["rope_scaling"]["original_max_position_embeddings"] = original;
         }
       } else if (type != "none") {
-        refuse(file_.origin(), "rotary scaling not supported", type, "none, linear, yarn");
+        refuse_import(file_.origin(), "rotary scaling not supported", type, "none, linear, yarn");
       }
     }
     if (file_.find("rope_freqs.weight") != nullptr) {
@@ -270,7 +266,7 @@ class Import {
     const storage::GgufTensor* tensor = file_.find(name);
     if (tensor == nullptr || tensor->shape.size() != 1 || tensor->num_elements < 1 ||
         tensor->num_elements > 65536) {
-      refuse(file_.origin(), "no usable table of rotary factors", name, "a vector");
+      refuse_import(file_.origin(), "no usable table of rotary factors", name, "a vector");
     }
     std::vector<float> values(static_cast<size_t>(tensor->num_elements));
     file_.read_rows(*tensor, 0, 1, values);
@@ -297,10 +293,10 @@ class Import {
         return;
       }
     }
-    refuse(file_.origin(),
-           "holds a table of rotary factors that no usual Llama 3 setting gives",
-           "rope_freqs.weight",
-           "the original checkpoint");
+    refuse_import(file_.origin(),
+                  "holds a table of rotary factors that no usual Llama 3 setting gives",
+                  "rope_freqs.weight",
+                  "the original checkpoint");
   }
 
   static bool matches_llama3(const std::vector<double>& table,
@@ -353,13 +349,13 @@ class Import {
   at::Tensor as_ours(const std::string& name,
                      const at::Tensor& values,
                      const storage::GgufTensor& tensor) const {
-    if (family_->norms_plus_one && ends_with(name, "norm.weight")) {
+    if (family_->norms_plus_one && name.ends_with("norm.weight")) {
       return values - 1.0;
     }
-    if (family_->permuted && (ends_with(name, "q_proj.weight") || ends_with(name, "q_proj.bias"))) {
+    if (family_->permuted && (name.ends_with("q_proj.weight") || name.ends_with("q_proj.bias"))) {
       return unpermuted(values, config_.heads, tensor);
     }
-    if (family_->permuted && (ends_with(name, "k_proj.weight") || ends_with(name, "k_proj.bias"))) {
+    if (family_->permuted && (name.ends_with("k_proj.weight") || name.ends_with("k_proj.bias"))) {
       return unpermuted(values, config_.kv_heads, tensor);
     }
     return values;
@@ -393,10 +389,10 @@ class Import {
                         int64_t heads,
                         const storage::GgufTensor& tensor) const {
     if (values.size(0) != heads * config_.head_dim) {
-      refuse(file_.origin(),
-             "tensor " + tensor.name + " does not have head_dim rows a head",
-             std::to_string(values.size(0)),
-             std::to_string(heads * config_.head_dim));
+      refuse_import(file_.origin(),
+                    "tensor " + tensor.name + " does not have head_dim rows a head",
+                    std::to_string(values.size(0)),
+                    std::to_string(heads * config_.head_dim));
     }
     return values.view({heads, config_.head_dim / 2, 2, -1})
         .transpose(1, 2)

@@ -22,7 +22,7 @@ using core::Error;
 using core::ErrorKind;
 using core::Json;
 
-constexpr char kWhere[] = "objective.store";
+constexpr char kStoreWhere[] = "objective.store";
 constexpr uint64_t kMaxNote = uint64_t{1} << 20;
 constexpr int64_t kLeast = 64;   // examples of a part
 constexpr int64_t kMost = 1024;  // parts
@@ -63,7 +63,7 @@ void PartFolder::check_key() const {
   const fs::path path = path_ / "key.json";
   if (files.file_size(path) && files.read_file(path, kMaxNote) != key_) {
     throw Error(ErrorKind::Data,
-                {.where = kWhere,
+                {.where = kStoreWhere,
                  .what = "the stored numbers of the " + kind_ +
                          " model are stale: they were made from other data, another model or other "
                          "settings",

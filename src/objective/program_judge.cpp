@@ -31,7 +31,7 @@ using core::ErrorKind;
 using core::Json;
 using Clock = std::chrono::steady_clock;
 
-constexpr char kWhere[] = "objective.rewards";
+constexpr char kRewardsWhere[] = "objective.rewards";
 constexpr size_t kMaxLine = size_t{1} << 20;
 
 /// The process and the socket to its standard input and output.
@@ -85,7 +85,7 @@ class Program {
  private:
   [[noreturn]] void refuse(int fault, const std::string& what) const {
     throw Error(ErrorKind::Config,
-                {.where = kWhere,
+                {.where = kRewardsWhere,
                  .what = what,
                  .got = fmt::format("{}: {}", name_, std::strerror(fault)),
                  .allowed = "an executable file",
@@ -186,7 +186,7 @@ class ProgramJudge final : public Judge {
     if (left <= 0 || ::poll(&one, 1, static_cast<int>(std::min<int64_t>(left + 1, 60000))) == 0) {
       if (Clock::now() >= limit) {
         throw Error(ErrorKind::Io,
-                    {.where = kWhere,
+                    {.where = kRewardsWhere,
                      .what = fmt::format("the reward program {} did not answer in time",
                                          config_.command.front()),
                      .got = fmt::format("{} answers without a reward", waiting_.size()),
@@ -217,7 +217,7 @@ class ProgramJudge final : public Judge {
       if (n <= 0) {
         throw Error(
             ErrorKind::Io,
-            {.where = kWhere,
+            {.where = kRewardsWhere,
              .what = fmt::format("the reward program {} ended before it had answered",
                                  config_.command.front()),
              .got = fmt::format(
@@ -261,7 +261,7 @@ class ProgramJudge final : public Judge {
 
   [[noreturn]] void babble(const std::string& got) const {
     throw Error(ErrorKind::Data,
-                {.where = kWhere,
+                {.where = kRewardsWhere,
                  .what = fmt::format("the reward program {} wrote something else than a reward",
                                      config_.command.front()),
                  .got = got,

@@ -17,9 +17,9 @@ constexpr char kDataset[] = "log_probs";
 
 /// Both sums of examples [first, first + rows) of a part. A rank without work, and an example that
 /// is left out, compute a filler: with a sharded model all ranks go forward together.
-class PartMaker {
+class SumsMaker {
  public:
-  PartMaker(const data::Dataset& set, Reference& reference, double tail_weight, int64_t rows)
+  SumsMaker(const data::Dataset& set, Reference& reference, double tail_weight, int64_t rows)
       : set_(set), reference_(reference), tail_weight_(tail_weight), rows_(rows) {}
 
   std::vector<float> make(const std::optional<Part>& part, int64_t part_size) {
@@ -118,7 +118,7 @@ ReferenceStore ReferenceStore::make(const std::filesystem::path& root,
                                     int64_t rows,
                                     const comm::Group& world) {
   const PartFolder folder = folder_of(root, key, set.size());
-  PartMaker maker(set, reference, key.tail_weight, rows);
+  SumsMaker maker(set, reference, key.tail_weight, rows);
   std::vector<float> sums;
   folder.fill(
       world,

@@ -10,10 +10,10 @@
 namespace kamerton::objective {
 namespace {
 
-[[noreturn]] void refuse(const std::string& what,
-                         const std::string& got,
-                         const std::string& allowed,
-                         const std::string& hint = {}) {
+[[noreturn]] void refuse_rollout(const std::string& what,
+                                 const std::string& got,
+                                 const std::string& allowed,
+                                 const std::string& hint = {}) {
   throw core::Error(
       core::ErrorKind::Config,
       {.where = "objective.config", .what = what, .got = got, .allowed = allowed, .hint = hint});
@@ -22,7 +22,7 @@ namespace {
 void validate_reward(const RewardConfig& reward) {
   const auto needs = [&](const char* kind, bool given, const char* key) {
     if (reward.kind == kind && !given) {
-      refuse(fmt::format("a reward of kind {} needs {}", kind, key), "nothing", key);
+      refuse_rollout(fmt::format("a reward of kind {} needs {}", kind, key), "nothing", key);
     }
   };
   needs("match", !reward.pattern.empty(), "pattern");
@@ -34,18 +34,18 @@ void validate_reward(const RewardConfig& reward) {
 
 void validate_grpo(const ObjectiveConfig& config) {
   if (config.policy.advantages != "batch" && config.rollout.samples < 2) {
-    refuse("objective.policy.advantages compares the answers to a prompt, and there is one",
-           fmt::format("rollout.samples {} with advantages {}",
-                       config.rollout.samples,
-                       config.policy.advantages),
-           "2 or more samples",
-           "objective.method: ppo learns from single answers");
+    refuse_rollout("objective.policy.advantages compares the answers to a prompt, and there is one",
+                   fmt::format("rollout.samples {} with advantages {}",
+                               config.rollout.samples,
+                               config.policy.advantages),
+                   "2 or more samples",
+                   "objective.method: ppo learns from single answers");
   }
   const bool once = config.rollout.epochs == 1 && config.rollout.mini_batches == 1;
   if (once && config.policy.delta.has_value()) {
-    refuse("objective.policy.delta bounds a ratio that is always 1",
-           "one update a step",
-           "rollout.epochs or rollout.mini_batches above 1");
+    refuse_rollout("objective.policy.delta bounds a ratio that is always 1",
+                   "one update a step",
+                   "rollout.epochs or rollout.mini_batches above 1");
   }
 }
 
@@ -175,18 +175,18 @@ void describe(config::Fields& f, RewardConfig& c) {
 
 void validate_generation(const ObjectiveConfig& config) {
   if (config.rewards.empty()) {
-    refuse("a method that generates needs something that judges the answers",
-           "no objective.rewards",
-           "one reward at least",
-           "objective.rewards: [{kind: match, pattern: ...}]");
+    refuse_rollout("a method that generates needs something that judges the answers",
+                   "no objective.rewards",
+                   "one reward at least",
+                   "objective.rewards: [{kind: match, pattern: ...}]");
   }
   for (const RewardConfig& reward : config.rewards) {
     validate_reward(reward);
   }
   if (config.policy.kl_target.has_value() && config.policy.kl_coef <= 0) {
-    refuse("objective.policy.kl_target steers kl_coef, which is off",
-           "kl_coef 0",
-           "kl_coef above 0 to start from");
+    refuse_rollout("objective.policy.kl_target steers kl_coef, which is off",
+                   "kl_coef 0",
+                   "kl_coef above 0 to start from");
   }
   if (config.method == "grpo") {
     validate_grpo(config);

@@ -41,9 +41,12 @@ struct Numbers {
 };
 
 /// Forward passes of a part, as many on every rank.
-class PartMaker {
+class NumbersMaker {
  public:
-  PartMaker(const data::Dataset& set, model::Decoder& teacher, const TeacherKey& key, int64_t rows)
+  NumbersMaker(const data::Dataset& set,
+               model::Decoder& teacher,
+               const TeacherKey& key,
+               int64_t rows)
       : set_(set), teacher_(teacher), key_(key), rows_(rows) {}
 
   Numbers make(const std::optional<Part>& part, int64_t part_size) {
@@ -163,7 +166,7 @@ TeacherStore TeacherStore::make(const std::filesystem::path& root,
                                 int64_t rows,
                                 const comm::Group& world) {
   const PartFolder folder = folder_of(root, key, set.size());
-  PartMaker maker(set, teacher, key, rows);
+  NumbersMaker maker(set, teacher, key, rows);
   Numbers numbers;
   folder.fill(
       world,

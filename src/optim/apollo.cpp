@@ -164,7 +164,7 @@ void apply(const OptimConfig& config,
       .mul_(1.0 - lr * treatment.weight_decay);
 }
 
-void reduce(const at::Tensor& sums, const UpdateStep& step) {
+void sum_over_ranks(const at::Tensor& sums, const UpdateStep& step) {
   if (step.shard != nullptr && step.shard->size() > 1 && sums.numel() > 0) {
     at::Tensor whole = sums;
     step.shard->all_reduce(whole);
@@ -219,13 +219,13 @@ void Apollo::update(const std::vector<UpdatePart>& parts, const UpdateStep& step
         projections.narrow(0, matrix.at, matrix.rank * channels).view({matrix.rank, channels});
     project(matrix, period, step.clip);
   }
-  reduce(projections, step);
+  sum_over_ranks(projections, step);
   at::Tensor norms = at::zeros({static_cast<int64_t>(matrices.size())}, at::kDouble);
   for (size_t i = 0; i < matrices.size(); ++i) {
     stretch(config_, matrices[i], step);
     norms.mutable_data_ptr<double>()[i] = squares(matrices[i], step.clip);
   }
-  reduce(norms, step);
+  sum_over_ranks(norms, step);
   for (size_t i = 0; i < matrices.size(); ++i) {
     const double norm = std::sqrt(norms.const_data_ptr<double>()[i]);
     apply(config_, matrices[i], limit(matrices[i], norm, step), step);

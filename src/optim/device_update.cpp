@@ -20,7 +20,7 @@ struct Lists {
 };
 
 template <class Body>
-void for_part(const UpdatePart& part, const Body& body) {
+void for_part_of_device(const UpdatePart& part, const Body& body) {
   for_segments(*part.segments, part.begin, 0, part.param.numel(), body);
 }
 
@@ -63,7 +63,7 @@ void DeviceUpdate::update_adamw(const std::vector<UpdatePart>& parts,
                                 const UpdateStep& step) const {
   std::vector<Lists> all;
   for (const UpdatePart& part : parts) {
-    for_part(part, [&](int64_t at, int64_t n, const Treatment& treatment) {
+    for_part_of_device(part, [&](int64_t at, int64_t n, const Treatment& treatment) {
       Lists& lists = lists_of(all, treatment);
       lists.params.push_back(part.param.narrow(0, at, n));
       lists.grads.push_back(part.grad.narrow(0, at, n));
@@ -79,7 +79,7 @@ void DeviceUpdate::update_adamw(const std::vector<UpdatePart>& parts,
 /// g = clip * g + wd * p; buffer = momentum * buffer + g; p -= lr * buffer.
 void DeviceUpdate::update_sgd(const std::vector<UpdatePart>& parts, const UpdateStep& step) const {
   for (const UpdatePart& part : parts) {
-    for_part(part, [&](int64_t at, int64_t n, const Treatment& treatment) {
+    for_part_of_device(part, [&](int64_t at, int64_t n, const Treatment& treatment) {
       at::Tensor param = part.param.narrow(0, at, n);
       at::Tensor change = part.grad.narrow(0, at, n).mul_(step.clip);
       if (treatment.weight_decay != 0.0) {

@@ -14,14 +14,13 @@
 
 #include "adapter_state.h"
 #include "patterns.h"
+#include "peft_config.h"
 
 namespace kamerton::tuning {
 namespace {
 
 using core::Error;
 using core::ErrorKind;
-
-constexpr const char* kPrefix = "base_model.model.";
 
 std::string last_name(const std::string& module) {
   return module.substr(module.rfind('.') + 1);
@@ -80,7 +79,7 @@ class StateBuilder final : public Builder {
     parameter->adapter = true;
     state_.decoder.units()[static_cast<size_t>(unit)].parameters.push_back(parameter);
     state_.initials.emplace(parameter.get(), std::move(initial));
-    state_.entries.push_back({parameter, key.empty() ? kPrefix + name : key});
+    state_.entries.push_back({parameter, key.empty() ? std::string(kPeftPrefix) + name : key});
     fresh_.push_back(parameter);
     return parameter;
   }
@@ -209,7 +208,8 @@ void train_biases(Adapter::State& state, Builder& builder) {
     const std::string module = parameter->name.substr(0, parameter->name.size() - 5);
     const bool wrapped = state.by_base.count(parameter.get()) != 0;
     if (wrapped || state.spec.bias == "all") {
-      builder.train(parameter, kPrefix + module + (wrapped ? ".base_layer.bias" : ".bias"));
+      builder.train(parameter,
+                    std::string(kPeftPrefix) + module + (wrapped ? ".base_layer.bias" : ".bias"));
     }
   }
 }
@@ -225,7 +225,7 @@ void train_modules(Adapter::State& state, Builder& builder) {
       }
       known.insert(last_name(module));
       if (module_ends_with(module, wanted)) {
-        builder.train(parameter, kPrefix + parameter->name);
+        builder.train(parameter, std::string(kPeftPrefix) + parameter->name);
         found = true;
       }
     }

@@ -24,7 +24,6 @@ namespace {
 using core::Error;
 using core::ErrorKind;
 
-constexpr std::string_view kPrefix = "base_model.model.";
 constexpr std::string_view kA = ".lora_A.weight";
 constexpr std::string_view kB = ".lora_B.weight";
 
@@ -59,7 +58,7 @@ struct Source {
     return alpha / (settings["use_rslora"].get<bool>() ? std::sqrt(r) : r);
   }
   Part part(const std::string& module) const {
-    const std::string key = std::string(kPrefix) + module;
+    const std::string key = std::string(kPeftPrefix) + module;
     Part part{file.tensor(key + std::string(kA)), file.tensor(key + std::string(kB)), 0, weight};
     part.scale = scale(module, part.a.size(0));
     return part;
@@ -79,8 +78,8 @@ Source open_source(const std::filesystem::path& folder, double weight) {
              "LoRA without use_dora, modules_to_save and bias");
     }
     if (entry.name.ends_with(kA)) {
-      source.modules.insert(
-          entry.name.substr(kPrefix.size(), entry.name.size() - kPrefix.size() - kA.size()));
+      source.modules.insert(entry.name.substr(kPeftPrefix.size(),
+                                              entry.name.size() - kPeftPrefix.size() - kA.size()));
     }
   }
   return source;
@@ -214,7 +213,7 @@ void write_result(const std::filesystem::path& to,
   std::set<std::string> targets;
   for (size_t i = 0; i < names.size(); ++i) {
     targets.insert(names[i]);
-    const std::string key = std::string(kPrefix) + names[i];
+    const std::string key = std::string(kPeftPrefix) + names[i];
     tensors.push_back(padded(factors[i].first, 0, rank));
     declarations.push_back(
         {key + std::string(kA), storage::DType::F32, tensors.back().sizes().vec()});

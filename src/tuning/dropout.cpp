@@ -5,15 +5,10 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "mix.h"
+
 namespace kamerton::tuning {
 namespace {
-
-/// splitmix64's finaliser: every bit of the key reaches every bit of the result.
-inline uint64_t mix(uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL;
-  return x ^ (x >> 31);
-}
 
 /// 0 or 1 / (1 - p), of x's shape and dtype; recomputed in backward instead of being stored.
 at::Tensor mask(const at::Tensor& like_ND, const at::Tensor& keys_N, double p, uint64_t seed) {
@@ -25,11 +20,10 @@ at::Tensor mask(const at::Tensor& like_ND, const at::Tensor& keys_N, double p, u
   const auto keep = static_cast<float>(1.0 / (1.0 - p));
   at::parallel_for(0, like_ND.size(0), 64, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
-      const uint64_t row = mix(seed + 0x9E3779B97F4A7C15ULL * static_cast<uint64_t>(keys[n]));
+      const uint64_t row = mix(seed + kMixStride * static_cast<uint64_t>(keys[n]));
       for (int64_t d = 0; d < width; ++d) {
         out[n * width + d] =
-            mix(row + 0x9E3779B97F4A7C15ULL * static_cast<uint64_t>(d + 1)) < threshold ? 0.0F
-                                                                                        : keep;
+            mix(row + kMixStride * static_cast<uint64_t>(d + 1)) < threshold ? 0.0F : keep;
       }
     }
   });

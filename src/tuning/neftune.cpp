@@ -6,17 +6,11 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include "mix.h"
+
 namespace kamerton::tuning {
 namespace {
 
-/// splitmix64's finaliser.
-inline uint64_t mix(uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL;
-  return x ^ (x >> 31);
-}
-
-constexpr uint64_t kStride = 0x9E3779B97F4A7C15ULL;
 /// Of other uses of the same seed and tokens (dropout).
 constexpr uint64_t kPurpose = 0x4E4546547E6E6F69ULL;
 /// 2^-23: 24 random bits become [-1, 1).
@@ -25,7 +19,7 @@ constexpr float kUnit = 1.0F / 8388608.0F;
 /// out[0 ... width) uniform in [-bound, bound).
 void fill_row(float* out, int64_t width, uint64_t row, float bound) {
   for (int64_t d = 0; d < width; ++d) {
-    const uint64_t bits = mix(row + kStride * static_cast<uint64_t>(d + 1)) >> 40;
+    const uint64_t bits = mix(row + kMixStride * static_cast<uint64_t>(d + 1)) >> 40;
     out[d] = (static_cast<float>(bits) * kUnit - 1.0F) * bound;
   }
 }
@@ -56,7 +50,7 @@ at::Tensor Neftune::noise(int64_t width) const {
       const int64_t end = offsets_[static_cast<size_t>(d) + 1];
       const double bound = alpha_ / std::sqrt(static_cast<double>((end - begin) * width));
       for (int64_t n = begin; n < end; ++n) {
-        const uint64_t row = mix((seed_ ^ kPurpose) + kStride * static_cast<uint64_t>(keys[n]));
+        const uint64_t row = mix((seed_ ^ kPurpose) + kMixStride * static_cast<uint64_t>(keys[n]));
         fill_row(out + n * width, width, row, static_cast<float>(bound));
       }
     }

@@ -19,10 +19,10 @@ using core::Error;
 using core::ErrorKind;
 using core::Json;
 
-[[noreturn]] void refuse(const std::string& origin,
-                         const std::string& what,
-                         const std::string& got,
-                         const std::string& allowed) {
+[[noreturn]] void refuse_config(const std::string& origin,
+                                const std::string& what,
+                                const std::string& got,
+                                const std::string& allowed) {
   throw Error(ErrorKind::Data,
               {.where = "tuning.peft_format",
                .what = what + " in " + origin,
@@ -36,7 +36,7 @@ void refuse_unknown_effects(const Json& config, const std::string& origin) {
   for (const char* key : {"lora_bias", "use_qalora", "use_bdlora"}) {
     const Json* value = core::json_find(config, key);
     if (value != nullptr && !(value->is_boolean() && !value->get<bool>())) {
-      refuse(origin, fmt::format("'{}' is set", key), value->dump(), "false");
+      refuse_config(origin, fmt::format("'{}' is set", key), value->dump(), "false");
     }
   }
   for (const char* key : {"layer_replication",
@@ -46,13 +46,13 @@ void refuse_unknown_effects(const Json& config, const std::string& origin) {
                           "alora_invocation_tokens"}) {
     const Json* value = core::json_find(config, key);
     if (value != nullptr && !value->empty()) {
-      refuse(origin, fmt::format("'{}' is set", key), value->dump(), "null");
+      refuse_config(origin, fmt::format("'{}' is set", key), value->dump(), "null");
     }
   }
   const bool lora = core::json_string(config, "peft_type", origin) == "LORA";
   const Json* tokens = core::json_find(config, "trainable_token_indices");
   if (lora && tokens != nullptr && !tokens->empty()) {
-    refuse(origin, "'trainable_token_indices' is set", tokens->dump(), "null");
+    refuse_config(origin, "'trainable_token_indices' is set", tokens->dump(), "null");
   }
 }
 
@@ -68,15 +68,15 @@ std::vector<std::string> read_names(const Json& config,
     return {text == "all-linear" ? text : "re:" + text};
   }
   if (!found->is_array()) {
-    refuse(origin,
-           fmt::format("'{}' is of another type", key),
-           found->type_name(),
-           "a list of strings or a string");
+    refuse_config(origin,
+                  fmt::format("'{}' is of another type", key),
+                  found->type_name(),
+                  "a list of strings or a string");
   }
   std::vector<std::string> names;
   for (const Json& name : *found) {
     if (!name.is_string()) {
-      refuse(
+      refuse_config(
           origin, fmt::format("'{}' holds something else than names", key), name.dump(), "strings");
     }
     names.push_back(name.get<std::string>());
@@ -89,10 +89,10 @@ std::vector<int64_t> read_layers(const Json& config, const std::string& origin) 
   if (const Json* found = core::json_find(config, "layers_to_transform"); found != nullptr) {
     for (const Json& layer : found->is_array() ? *found : Json::array({*found})) {
       if (!layer.is_number_integer()) {
-        refuse(origin,
-               "'layers_to_transform' holds something else than numbers",
-               layer.dump(),
-               "layer numbers");
+        refuse_config(origin,
+                      "'layers_to_transform' holds something else than numbers",
+                      layer.dump(),
+                      "layer numbers");
       }
       layers.push_back(layer.get<int64_t>());
     }
@@ -107,10 +107,10 @@ void check_patterns(const Json& settings, const std::string& origin) {
     }
     for (const auto& [name, value] : settings[key].items()) {
       if (!value.is_number() && !value.is_array()) {
-        refuse(origin,
-               fmt::format("'{}.{}' is of another type", key, name),
-               value.type_name(),
-               "a number");
+        refuse_config(origin,
+                      fmt::format("'{}.{}' is of another type", key, name),
+                      value.type_name(),
+                      "a number");
       }
     }
   }
@@ -132,10 +132,10 @@ AdapterSpec read_hub(const Json& config, const std::string& origin) {
                      flag("original_ln_before") == pfeiffer && !flag("phm_layer") &&
                      !flag("use_gating") && !flag("adapter_residual_before_ln");
   if (!known) {
-    refuse(origin,
-           "a form of AdapterHub's that is not built",
-           inner.dump(),
-           "the forms seq_bn, double_seq_bn and par_bn");
+    refuse_config(origin,
+                  "a form of AdapterHub's that is not built",
+                  inner.dump(),
+                  "the forms seq_bn, double_seq_bn and par_bn");
   }
   return read_config(peft, origin);
 }
@@ -194,10 +194,10 @@ AdapterSpec read_config(const Json& config, const std::string& origin) {
     for (const Method& one : methods()) {
       known.push_back(one.peft_type);
     }
-    refuse(origin,
-           "this type of adapter is not known",
-           type,
-           fmt::format("{}", fmt::join(known, ", ")));
+    refuse_config(origin,
+                  "this type of adapter is not known",
+                  type,
+                  fmt::format("{}", fmt::join(known, ", ")));
   }
   refuse_unknown_effects(config, origin);
   AdapterSpec spec;
@@ -208,10 +208,10 @@ AdapterSpec read_config(const Json& config, const std::string& origin) {
   if (spec.targets.empty()) {
     spec.targets = method->targets;
     if (!method->targets.empty()) {
-      refuse(origin,
-             "'target_modules' is missing",
-             "none",
-             "a list of module names or one expression");
+      refuse_config(origin,
+                    "'target_modules' is missing",
+                    "none",
+                    "a list of module names or one expression");
     }
   }
   spec.modules_to_save = read_names(config, "modules_to_save", origin);
@@ -220,7 +220,8 @@ AdapterSpec read_config(const Json& config, const std::string& origin) {
     spec.bias = bias->is_string() ? bias->get<std::string>() : bias->dump();
     spec.bias = spec.bias.ends_with("_only") ? "lora_only" : spec.bias;
     if (spec.bias != "none" && spec.bias != "all" && spec.bias != "lora_only") {
-      refuse(origin, "'bias' is set to something unknown", spec.bias, "none, all, lora_only");
+      refuse_config(
+          origin, "'bias' is set to something unknown", spec.bias, "none, all, lora_only");
     }
   }
   return spec;

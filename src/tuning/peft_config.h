@@ -3,10 +3,14 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "method.h"
 
 namespace kamerton::tuning {
+
+/// Before every name in a file of PEFT's.
+inline constexpr std::string_view kPeftPrefix = "base_model.model.";
 
 /// PEFT's configuration, or AdapterHub's. ErrorKind::Data naming `origin`.
 AdapterSpec read_config(const core::Json& config, const std::string& origin);

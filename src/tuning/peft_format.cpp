@@ -22,7 +22,6 @@ using core::Error;
 using core::ErrorKind;
 using core::Json;
 
-constexpr const char* kPrefix = "base_model.model.";
 constexpr uint64_t kMaxConfigBytes = 16 << 20;  // AdaLoRA's holds a flag a rank
 
 [[noreturn]] void refuse(const std::string& origin,
@@ -143,7 +142,7 @@ bool PeftAdapter::holds(const tensor::Parameter& parameter) const {
 void PeftAdapter::read(const tensor::Parameter& parameter, int64_t offset, at::Tensor out) const {
   const auto bound = by_parameter_.find(parameter.name);
   const std::string key =
-      bound == by_parameter_.end() ? kPrefix + parameter.name : bound->second.key;
+      bound == by_parameter_.end() ? std::string(kPeftPrefix) + parameter.name : bound->second.key;
   if (bound != by_parameter_.end() && bound->second.places > 1) {
     const int64_t width = parameter.shape.back();
     const at::Tensor part = tensor(key).narrow(-1, bound->second.place * width, width);

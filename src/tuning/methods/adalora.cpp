@@ -47,7 +47,7 @@ int64_t rank_left(const Builder& builder, const std::string& module, int64_t r) 
   return r;
 }
 
-void attach(Builder& builder) {
+void attach_adalora(Builder& builder) {
   const int64_t r = builder.count("init_r");
   const double alpha = builder.number("lora_alpha");
   const double scale =
@@ -78,7 +78,7 @@ Method adalora_method() {
                        {"total_step", 1, "of the pruning schedule (not used here)"},
                        {"rank_pattern", nullptr, "what a pruned file has kept"}},
           .targets = {"all-linear"},
-          .attach = attach};
+          .attach = attach_adalora};
 }
 
 }  // namespace kamerton::tuning

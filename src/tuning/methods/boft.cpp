@@ -37,7 +37,7 @@ class BoftChange final : public ModuleChange {
   tensor::ParameterPtr s_;  // [O, 1]
 };
 
-void attach(Builder& builder) {
+void attach_boft(Builder& builder) {
   const int64_t size = builder.count("boft_block_size");
   const int64_t number = builder.count("boft_block_num");
   if (builder.count("boft_n_butterfly_factor") != 1) {
@@ -78,7 +78,7 @@ Method boft_method() {
                        {"boft_block_num", 0, "number of blocks; 0: by boft_block_size"},
                        {"boft_n_butterfly_factor", 1, "factors (one is built)"}},
           .targets = {"all-linear"},
-          .attach = attach};
+          .attach = attach_boft};
 }
 
 }  // namespace kamerton::tuning

@@ -98,7 +98,7 @@ Bottleneck add_bottleneck(Builder& builder, int64_t layer, const std::string& pa
   return one;
 }
 
-void attach(Builder& builder) {
+void attach_bottleneck(Builder& builder) {
   const std::string activation = builder.text("non_linearity");
   if (activation != "relu" && activation != "swish" && activation != "silu") {
     builder.refuse("unknown non_linearity", activation, "relu, swish");
@@ -139,7 +139,7 @@ Method bottleneck(const char* name,
                        {"use_parallel_adapter", std::string_view(name) == "parallel", "the form"},
                        {"use_adapterp", std::string_view(name) == "pfeiffer", "the form"}},
           .targets = {},
-          .attach = attach,
+          .attach = attach_bottleneck,
           .wrote = wrote};
 }
 

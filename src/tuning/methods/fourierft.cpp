@@ -31,7 +31,7 @@ class FourierChange final : public WeightChange {
   double scaling_;
 };
 
-void attach(Builder& builder) {
+void attach_fourierft(Builder& builder) {
   for (model::Linear* linear : builder.targeted()) {
     const auto n = static_cast<int64_t>(builder.by_pattern(
         "n_frequency_pattern", linear->name, static_cast<double>(builder.count("n_frequency"))));
@@ -66,7 +66,7 @@ Method fourierft_method() {
                    {"init_weights", false, "start at zero; false: normal, a change at once"},
                    {"n_frequency_pattern", core::Json::object(), "module expression -> number"}},
       .targets = {"all-linear"},
-      .attach = attach};
+      .attach = attach_fourierft};
 }
 
 }  // namespace kamerton::tuning

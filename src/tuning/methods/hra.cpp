@@ -62,7 +62,7 @@ at::Tensor pairs(const InitialContext& context, int64_t in, int64_t r) {
   return r % 2 == 0 ? half.repeat_interleave(2, 1) : half;
 }
 
-void attach(Builder& builder) {
+void attach_hra(Builder& builder) {
   const int64_t r = builder.count("r");
   for (model::Linear* linear : builder.targeted()) {
     const int64_t in = linear->in_features;
@@ -85,7 +85,7 @@ Method hra_method() {
           .settings = {{"r", 8, "number of reflections; even: starts as no change"},
                        {"apply_GS", false, "reflections orthogonal to each other"}},
           .targets = {"all-linear"},
-          .attach = attach};
+          .attach = attach_hra};
 }
 
 }  // namespace kamerton::tuning

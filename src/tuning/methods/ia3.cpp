@@ -38,7 +38,7 @@ std::vector<std::string> family_targets(const model::DecoderConfig& config) {
   return {last(qwen ? names.q : names.k), last(names.v), last(names.down)};
 }
 
-void attach(Builder& builder) {
+void attach_ia3(Builder& builder) {
   const model::DecoderConfig& config = builder.decoder().config();
   builder.choose_targets(family_targets(config));
   core::Json feed_forward = builder.spec().settings->at("feedforward_modules");
@@ -70,7 +70,7 @@ Method ia3_method() {
                         nullptr,
                         "modules scaled at their input; null: the last feed-forward product"}},
           .targets = {},
-          .attach = attach};
+          .attach = attach_ia3};
 }
 
 }  // namespace kamerton::tuning

@@ -6,7 +6,7 @@
 namespace kamerton::tuning {
 namespace {
 
-void attach(Builder& builder) {
+void attach_ln_tuning(Builder& builder) {
   std::vector<std::string> all = builder.decoder().norms();
   std::vector<std::string> names;
   for (const std::string& norm : all) {
@@ -34,7 +34,7 @@ Method ln_tuning_method() {
           .text = "the weights of the norms (arXiv 2312.11420)",
           .settings = {},
           .targets = {},
-          .attach = attach};
+          .attach = attach_ln_tuning};
 }
 
 }  // namespace kamerton::tuning

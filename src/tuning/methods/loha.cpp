@@ -23,7 +23,7 @@ class LohaChange final : public WeightChange {
   double scale_;
 };
 
-void attach(Builder& builder) {
+void attach_loha(Builder& builder) {
   for (model::Linear* linear : builder.targeted()) {
     const auto r = static_cast<int64_t>(
         builder.by_pattern("rank_pattern", linear->name, static_cast<double>(builder.count("r"))));
@@ -54,7 +54,7 @@ Method loha_method() {
                        {"rank_pattern", core::Json::object(), "module expression -> rank"},
                        {"alpha_pattern", core::Json::object(), "module expression -> alpha"}},
           .targets = {"all-linear"},
-          .attach = attach};
+          .attach = attach_loha};
 }
 
 }  // namespace kamerton::tuning

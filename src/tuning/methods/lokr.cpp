@@ -76,7 +76,7 @@ KronFactor add_factor(Builder& builder,
   return {nullptr, a, add("_b", {r, shape.second}, false)};
 }
 
-void attach(Builder& builder) {
+void attach_lokr(Builder& builder) {
   const int64_t factor = builder.count("decompose_factor");
   for (model::Linear* linear : builder.targeted()) {
     Plan plan{factorise(linear->out_features, factor), factorise(linear->in_features, factor)};
@@ -115,7 +115,7 @@ Method lokr_method() {
                    {"rank_pattern", core::Json::object(), "module expression -> rank"},
                    {"alpha_pattern", core::Json::object(), "module expression -> alpha"}},
       .targets = {"all-linear"},
-      .attach = attach};
+      .attach = attach_lokr};
 }
 
 }  // namespace kamerton::tuning

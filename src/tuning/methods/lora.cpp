@@ -212,7 +212,7 @@ void attach_embedding(Builder& builder, const std::string& name) {
   }
 }
 
-void attach(Builder& builder) {
+void attach_lora(Builder& builder) {
   const std::string embedding = builder.decoder().config().names.embedding;
   const bool dora = builder.flag("use_dora");
   if (dora && start_of(builder) != "default" && start_of(builder) != "gaussian") {
@@ -258,7 +258,7 @@ Method lora_method() {
                        {"alpha_pattern", core::Json::object(), "module expression -> alpha"},
                        {"freeze_a", false, "train B only"}},
           .targets = {"all-linear"},
-          .attach = attach};
+          .attach = attach_lora};
 }
 
 }  // namespace kamerton::tuning

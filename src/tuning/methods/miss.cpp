@@ -53,7 +53,7 @@ class BatChange final : public WeightChange {
   tensor::ParameterPtr block_;
 };
 
-void attach(Builder& builder) {
+void attach_miss(Builder& builder) {
   const core::Json& init = builder.spec().settings->at("init_weights");
   const std::string kind = init.is_string() ? init.get<std::string>() : "miss";
   const int64_t r = builder.count("r");
@@ -91,7 +91,7 @@ Method miss_method() {
                        {"mini_r", 1, "init_weights mini: columns that repeat along the outputs"},
                        {"init_weights", true, "true, bat or mini: the form"}},
           .targets = {"all-linear"},
-          .attach = attach};
+          .attach = attach_miss};
 }
 
 }  // namespace kamerton::tuning

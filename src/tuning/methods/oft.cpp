@@ -73,7 +73,7 @@ int64_t nearest_divisor(int64_t n, int64_t wish) {
   return wish - below <= above - wish ? below : above;
 }
 
-void attach(Builder& builder) {
+void attach_oft(Builder& builder) {
   const bool shared = builder.flag("block_share");
   if (builder.flag("coft")) {
     builder.refuse("constrained OFT is not built", "coft: true", "coft: false");
@@ -111,7 +111,7 @@ Method oft_method() {
                        {"use_cayley_neumann", true, "a series instead of an inverse"},
                        {"num_cayley_neumann_terms", 5, "terms of the series"}},
           .targets = {"all-linear"},
-          .attach = attach};
+          .attach = attach_oft};
 }
 
 }  // namespace kamerton::tuning

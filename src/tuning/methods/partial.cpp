@@ -34,7 +34,7 @@ void train_last_layers(Builder& builder, int64_t count) {
   }
 }
 
-void attach(Builder& builder) {
+void attach_partial(Builder& builder) {
   const core::Json& train = builder.spec().settings->at("train");
   for (const core::Json& expression : train) {
     if (train_matching(builder, expression.get<std::string>()) == 0) {
@@ -72,7 +72,7 @@ std::vector<Method> partial_methods() {
            .text = "parameters of the base by name, or its last layers",
            .settings = part_settings(),
            .targets = {},
-           .attach = attach},
+           .attach = attach_partial},
           {.name = "bitfit",
            .peft_type = "PARTIAL",
            .text = "the biases of the base (arXiv 2106.10199)",

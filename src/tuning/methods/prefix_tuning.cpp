@@ -19,7 +19,7 @@ class PrefixBlock final : public model::BlockExtension {
   tensor::ParameterPtr keys_, values_;
 };
 
-void attach(Builder& builder) {
+void attach_prefix_tuning(Builder& builder) {
   const model::DecoderConfig& config = builder.decoder().config();
   const int64_t count = builder.count("num_virtual_tokens");
   const std::vector<int64_t> shape = {count, config.kv_size()};
@@ -57,7 +57,7 @@ Method prefix_tuning_method() {
                        {"encoder_hidden_size", nullptr, "of the network that PEFT trains"},
                        {"prefix_projection", false, "PEFT trained it through a network"}},
           .targets = {},
-          .attach = attach};
+          .attach = attach_prefix_tuning};
 }
 
 }  // namespace kamerton::tuning

@@ -18,7 +18,7 @@ class Prompt final : public model::PromptExtension {
   tensor::ParameterPtr rows_;
 };
 
-void attach(Builder& builder) {
+void attach_prompt_tuning(Builder& builder) {
   const model::DecoderConfig& config = builder.decoder().config();
   const int64_t count = builder.count("num_virtual_tokens");
   auto rows = builder.add(
@@ -54,7 +54,7 @@ Method prompt_tuning_method() {
           .text = "trained rows before the input (arXiv 2104.08691)",
           .settings = prompt_settings(false),
           .targets = {},
-          .attach = attach};
+          .attach = attach_prompt_tuning};
 }
 
 Method p_tuning_method() {
@@ -63,7 +63,7 @@ Method p_tuning_method() {
           .text = "the rows of a P-tuning prompt (arXiv 2103.10385), trained directly",
           .settings = prompt_settings(true),
           .targets = {},
-          .attach = attach};
+          .attach = attach_prompt_tuning};
 }
 
 }  // namespace kamerton::tuning

@@ -61,7 +61,7 @@ int64_t bases_for(int64_t size, int64_t r) {
   return (size + r - 1) / r;
 }
 
-void attach(Builder& builder) {
+void attach_randlora(Builder& builder) {
   const std::vector<model::Linear*> targets = builder.targeted();
   const int64_t r = builder.count("r");
   int64_t small = 0;
@@ -111,7 +111,7 @@ Method randlora_method() {
                        {"projection_prng_key", 0, "seed of the bases"},
                        {"save_projection", true, "the bases are in the file"}},
           .targets = {"all-linear"},
-          .attach = attach};
+          .attach = attach_randlora};
 }
 
 }  // namespace kamerton::tuning

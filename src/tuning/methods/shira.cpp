@@ -28,7 +28,7 @@ class ShiraChange final : public WeightChange {
   std::shared_ptr<at::Tensor> indices_;  // rows and columns, int32 [2, values], ascending
 };
 
-void attach(Builder& builder) {
+void attach_shira(Builder& builder) {
   const core::Json& seed = builder.spec().settings->at("random_seed");
   const bool seeded = builder.text("mask_type") == "random" && seed.is_number_integer();
   const int64_t r = builder.count("r");
@@ -63,7 +63,7 @@ Method shira_method() {
                        {"mask_type", "random", "how the elements are chosen"},
                        {"random_seed", nullptr, "seed of their places (torch's generator)"}},
           .targets = {"all-linear"},
-          .attach = attach};
+          .attach = attach_shira};
 }
 
 }  // namespace kamerton::tuning

@@ -114,7 +114,7 @@ std::vector<int64_t> tokens_of(const Builder& builder, int64_t vocabulary) {
   return given.get<std::vector<int64_t>>();
 }
 
-void attach(Builder& builder) {
+void attach_trainable_tokens(Builder& builder) {
   const model::DecoderConfig& config = builder.decoder().config();
   const std::string name = config.names.embedding;
   builder.choose_targets({name.substr(name.rfind('.') + 1)});
@@ -150,7 +150,7 @@ Method trainable_tokens_method() {
           .text = "chosen rows of the embedding",
           .settings = {{"token_indices", core::Json::array(), "the tokens, each once"}},
           .targets = {},
-          .attach = attach};
+          .attach = attach_trainable_tokens};
 }
 
 }  // namespace kamerton::tuning

@@ -37,7 +37,7 @@ class VeraChange final : public ModuleChange {
   Parts p_;
 };
 
-void attach(Builder& builder) {
+void attach_vera(Builder& builder) {
   const std::vector<model::Linear*> targets = builder.targeted();
   int64_t in = 0;
   int64_t out = 0;
@@ -80,7 +80,7 @@ Method vera_method() {
                        {"vera_dropout", 0.0, "probability that an input of A is dropped"},
                        {"d_initial", 0.1, "start of the inner vector"}},
           .targets = {"all-linear"},
-          .attach = attach};
+          .attach = attach_vera};
 }
 
 }  // namespace kamerton::tuning
