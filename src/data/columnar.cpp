@@ -19,7 +19,7 @@ namespace {
 using core::Error;
 using core::ErrorKind;
 
-constexpr char kWhere[] = "data.columnar";
+constexpr char kColumnarWhere[] = "data.columnar";
 constexpr char kLibrary[] = "libkamerton_arrow.so";
 constexpr char kHowToGet[] =
     "launch/setup --arrow, then build again; or write the data as JSONL, for example with "
@@ -31,7 +31,8 @@ constexpr uint64_t kMemoryBase = uint64_t{512} << 20;
 using Convert = int32_t (*)(const KamertonColumnarRequest*);
 
 [[noreturn]] void unusable(const std::string& what, const std::string& got) {
-  throw Error(ErrorKind::Config, {.where = kWhere, .what = what, .got = got, .hint = kHowToGet});
+  throw Error(ErrorKind::Config,
+              {.where = kColumnarWhere, .what = what, .got = got, .hint = kHowToGet});
 }
 
 /// Beside the program, above its folder (tests), or in lib/ beside its folder.
@@ -82,7 +83,7 @@ struct Writer {
     total += text.size();
     if (total > max_bytes) {
       throw Error(ErrorKind::Data,
-                  {.where = kWhere,
+                  {.where = kColumnarWhere,
                    .what = file.path() + ": the file's rows grow too large",
                    .got = fmt::format("more than {} bytes from {}", max_bytes, file.size()),
                    .allowed = "data.max_expansion times its size",
@@ -123,7 +124,7 @@ ColumnarForm detect_columnar(const DataFile& file, const std::string& format) {
       (format == "auto" && (arrow_name || parquet_name))) {
     throw Error(
         ErrorKind::Data,
-        {.where = kWhere,
+        {.where = kColumnarWhere,
          .what = file.path() + ": the file is not what its name or data.format says",
          .got = head.starts_with("FEA1") ? "Feather of the first version" : "",
          .allowed = format == "parquet" || parquet_name ? "a Parquet file"
@@ -163,7 +164,7 @@ void convert_columnar(const DataFile& file,
   }
   if (result != kKamertonDone) {
     throw Error(ErrorKind::Data,
-                {.where = kWhere,
+                {.where = kColumnarWhere,
                  .what = file.path() + ": the file cannot be read: " + message.data(),
                  .hint = "the file may be cut or damaged: fetch or write it again"});
   }

@@ -17,7 +17,7 @@ namespace {
 using core::Error;
 using core::ErrorKind;
 
-constexpr char kWhere[] = "data.compression";
+constexpr char kCompressionWhere[] = "data.compression";
 constexpr uint64_t kInputBytes = 256 << 10;
 constexpr size_t kOutputBytes = 1 << 20;
 constexpr int kMaxWindowLog = 27;  // 128 MiB, what `zstd --ultra` needs; --long=31 is refused
@@ -57,7 +57,7 @@ class Output {
     total_ += text.size();
     if (total_ > max_bytes_) {
       throw Error(ErrorKind::Data,
-                  {.where = kWhere,
+                  {.where = kCompressionWhere,
                    .what = file_.path() + ": the compressed file grows too large",
                    .got = fmt::format("more than {} bytes from {}", max_bytes_, file_.size()),
                    .allowed = "data.max_expansion times its size",
@@ -78,7 +78,7 @@ class Output {
 
 [[noreturn]] void damaged(const DataFile& file, const Input& input, const std::string& reason) {
   throw Error(ErrorKind::Data,
-              {.where = kWhere,
+              {.where = kCompressionWhere,
                .what = fmt::format(
                    "{}: the compressed data is damaged at byte {}", file.path(), input.offset()),
                .got = reason,
@@ -88,7 +88,7 @@ class Output {
 [[noreturn]] void cut(const DataFile& file, const Output& output) {
   throw Error(
       ErrorKind::Data,
-      {.where = kWhere,
+      {.where = kCompressionWhere,
        .what = fmt::format(
            "{}: the compressed data ends in the middle, at byte {}", file.path(), file.size()),
        .got = fmt::format("{} bytes of text before that", output.total()),
@@ -205,7 +205,7 @@ Compression detect_compression(const DataFile& file) {
   const bool zstd_name = file.path().ends_with(".zst");
   if ((gzip_name && !gzip) || (zstd_name && !zstd)) {
     throw Error(ErrorKind::Data,
-                {.where = kWhere,
+                {.where = kCompressionWhere,
                  .what = file.path() + ": the file is not what its name says",
                  .allowed = gzip_name ? "a gzip stream" : "a zstd stream",
                  .hint = "the file may be cut, a web page instead of data, or wrongly named"});

@@ -15,13 +15,13 @@ namespace {
 using core::Error;
 using core::ErrorKind;
 
-constexpr char kWhere[] = "data.csv";
+constexpr char kCsvWhere[] = "data.csv";
 constexpr uint64_t kHeaderBytes = 1 << 20;
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+constexpr std::string_view kCsvByteOrderMark = "\xEF\xBB\xBF";
 
 [[noreturn]] void bad_header(const DataFile& file, const std::string& what) {
   throw Error(ErrorKind::Data,
-              {.where = kWhere,
+              {.where = kCsvWhere,
                .what = file.path() + ":1: " + what,
                .allowed = "a first row with the names of the columns",
                .hint = "data.format when the file is something else"});
@@ -30,7 +30,7 @@ constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 /// The first row that is not blank.
 std::string first_row(const DataFile& file, char delimiter) {
   const std::string head = file.read(0, std::min(file.size(), kHeaderBytes));
-  const size_t start = head.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0;
+  const size_t start = head.starts_with(kCsvByteOrderMark) ? kCsvByteOrderMark.size() : 0;
   std::optional<CsvRow> found;
   const auto sink = [&](const CsvRow& row) {
     if (!found && !row.blank) {

@@ -20,7 +20,7 @@ namespace {
 using core::Error;
 using core::ErrorKind;
 
-constexpr char kWhere[] = "data.file";
+constexpr char kDataFileWhere[] = "data.file";
 constexpr uint64_t kEndBytes = 64 << 10;
 
 std::string reason(int code) {
@@ -36,7 +36,7 @@ int64_t modified(const struct stat& status) {
                          : code == EACCES || code == EPERM ? ErrorKind::Permission
                                                            : ErrorKind::Io;
   throw Error(kind,
-              {.where = kWhere,
+              {.where = kDataFileWhere,
                .what = path + ": the data file cannot be opened: " + reason(code),
                .hint = "check data.train and data.eval; paths are relative to where the program "
                        "was started"});
@@ -51,7 +51,7 @@ void check_kind(const std::string& path, const struct stat& status) {
                      : S_ISREG(status.st_mode)  ? "is empty"
                                                 : "is not a regular file";
   throw Error(ErrorKind::Data,
-              {.where = kWhere,
+              {.where = kDataFileWhere,
                .what = path + ": the data file " + what,
                .allowed = "a file with "
                           "records"});
@@ -89,7 +89,7 @@ DataFile DataFile::open_copy(const std::string& path, uint64_t start, const std:
   }
   if (static_cast<uint64_t>(status.st_size) <= start) {
     throw Error(ErrorKind::Data,
-                {.where = kWhere, .what = name + ": there is nothing in the data file"});
+                {.where = kDataFileWhere, .what = name + ": there is nothing in the data file"});
   }
   file.start_ = start;
   file.size_ = static_cast<uint64_t>(status.st_size) - start;
@@ -122,7 +122,7 @@ void DataFile::check_unchanged(uint64_t offset) const {
   if (::fstat(descriptor_, &status) != 0) {
     throw Error(
         ErrorKind::Io,
-        {.where = kWhere,
+        {.where = kDataFileWhere,
          .what = fmt::format("{}: byte {} cannot be read: {}", path_, offset, reason(errno))});
   }
   const uint64_t size = static_cast<uint64_t>(status.st_size) - start_;
@@ -135,7 +135,7 @@ void DataFile::check_unchanged(uint64_t offset) const {
   // Io, not Data: on_bad_record: skip must not take it for a bad record.
   throw Error(
       ErrorKind::Io,
-      {.where = kWhere,
+      {.where = kDataFileWhere,
        .what = fmt::format(
            "{}: the data file {} while in use, noticed when reading byte {}", path_, what, offset),
        .allowed = fmt::format("the {} bytes it had at the start of the run", size_),
@@ -153,14 +153,14 @@ void DataFile::read_into(uint64_t offset, char* bytes, uint64_t length) const {
     }
     if (got < 0) {
       throw Error(ErrorKind::Io,
-                  {.where = kWhere,
+                  {.where = kDataFileWhere,
                    .what = fmt::format(
                        "{}: byte {} cannot be read: {}", path_, offset + done, reason(errno))});
     }
     if (got == 0) {
       check_unchanged(offset + done);
       throw Error(ErrorKind::Io,
-                  {.where = kWhere,
+                  {.where = kDataFileWhere,
                    .what = fmt::format("{}: the data file ends at byte {}", path_, offset + done),
                    .allowed = fmt::format("{} bytes", size_)});
     }

@@ -22,7 +22,7 @@ namespace {
 using core::Error;
 using core::ErrorKind;
 
-constexpr char kWhere[] = "data.dataset";
+constexpr char kDatasetWhere[] = "data.dataset";
 
 std::vector<Preparer> make_preparers(const Sources& sources,
                                      const DataConfig& config,
@@ -100,7 +100,7 @@ bool is_chat(const Sources& sources, size_t part) {
 TrainOn resolve_train_on(const DataConfig& config, Layout layout, bool conversational) {
   if (is_preference(layout) && config.train_on != "auto" && config.train_on != "completion") {
     throw Error(ErrorKind::Config,
-                {.where = kWhere,
+                {.where = kDatasetWhere,
                  .what = "data.train_on does not fit the data",
                  .got = fmt::format("{} for {}", config.train_on, kamerton::data::name_of(layout)),
                  .allowed = "auto, completion"});
@@ -116,7 +116,7 @@ TrainOn resolve_train_on(const DataConfig& config, Layout layout, bool conversat
   }
   if (config.train_on != "auto") {
     throw Error(ErrorKind::Config,
-                {.where = kWhere,
+                {.where = kDatasetWhere,
                  .what = "data.train_on does not fit the data",
                  .got = fmt::format(
                      "{} for {} of plain text", config.train_on, kamerton::data::name_of(layout)),
@@ -159,7 +159,7 @@ void Dataset::Impl::open_windows() {
   const Sources::Part& only = sources.parts().front();
   if (only.layout != Layout::Text || only.made_for || sources.parts().size() > 1) {
     throw Error(ErrorKind::Config,
-                {.where = kWhere,
+                {.where = kDatasetWhere,
                  .what = "data.text_windows is for raw text of one source",
                  .got = fmt::format("{}{}{}",
                                     only.made_for ? "a token store of " : "",
@@ -179,7 +179,8 @@ void Dataset::Impl::open_windows() {
                             bundle.digest_text());
   windows = TokenWindows::build(sources, preparers.front(), options);
   if (windows->size() == 0) {
-    throw Error(ErrorKind::Data, {.where = kWhere, .what = "the text is shorter than two tokens"});
+    throw Error(ErrorKind::Data,
+                {.where = kDatasetWhere, .what = "the text is shorter than two tokens"});
   }
   mixture = Mixture(windows->size());
 }
@@ -192,7 +193,7 @@ bool Dataset::Impl::fit(Tokenized& tokenized, Prepared& result, const std::strin
   }
   if (config.too_long == "error") {
     throw Error(ErrorKind::Data,
-                {.where = kWhere,
+                {.where = kDatasetWhere,
                  .what = origin + ": the example is too long",
                  .got = fmt::format("{} tokens", tokenized.ids.size()),
                  .allowed = fmt::format("data.sequence_length = {}", sequence_length),
@@ -223,7 +224,7 @@ bool Dataset::Impl::has_target(const Prepared& result,
   if (config.on_no_target == "error") {
     throw Error(
         ErrorKind::Data,
-        {.where = kWhere,
+        {.where = kDatasetWhere,
          .what = origin + ": the example has no token to train" +
                  (result.truncated ? " after it was cut to data.sequence_length" : ""),
          .got = fmt::format("{} tokens", example.tokens.size()),

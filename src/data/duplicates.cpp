@@ -11,7 +11,7 @@
 namespace kamerton::data {
 namespace {
 
-constexpr int64_t kSample = 1000;  // records that stop shingles are found from
+constexpr int64_t kDuplicatesSample = 1000;  // records that stop shingles are found from
 constexpr int64_t kSmallestSample = 20;
 constexpr size_t kFewestShingles = 5;  // less tells too little about likeness
 constexpr size_t kShortDocument = 32;  // bytes: headings and names repeat rightly
@@ -46,7 +46,7 @@ Duplicates::Duplicates(const NumberedRecords& records,
 }
 
 void Duplicates::find_stop_shingles() {
-  const int64_t count = std::min(kSample, records_.train);
+  const int64_t count = std::min(kDuplicatesSample, records_.train);
   if (count < kSmallestSample) {
     return;
   }

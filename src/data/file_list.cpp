@@ -25,7 +25,7 @@ namespace fs = std::filesystem;
 using core::Error;
 using core::ErrorKind;
 
-constexpr char kWhere[] = "data.files";
+constexpr char kFileListWhere[] = "data.files";
 constexpr size_t kMaxFiles = 1'000'000;
 constexpr int kMaxDepth = 64;
 constexpr std::array<std::string_view, 12> kSuffixes = {".jsonl",
@@ -65,7 +65,7 @@ std::vector<std::string> names_in(const fs::path& folder) {
   }
   if (error) {
     throw Error(error == std::errc::permission_denied ? ErrorKind::Permission : ErrorKind::Io,
-                {.where = kWhere,
+                {.where = kFileListWhere,
                  .what = folder.string() + ": the folder cannot be read: " + error.message()});
   }
   std::sort(names.begin(), names.end());
@@ -86,7 +86,7 @@ bool is_own_folder(const fs::path& path) {
 void add(const fs::path& path, std::vector<std::string>& found) {
   if (found.size() == kMaxFiles) {
     throw Error(ErrorKind::Data,
-                {.where = kWhere,
+                {.where = kFileListWhere,
                  .what = path.string() + ": too many files",
                  .allowed = std::to_string(kMaxFiles)});
   }
@@ -168,7 +168,7 @@ std::string what_is_near(const std::string& pattern) {
 
 [[noreturn]] void nothing(const std::string& entry, const char* what) {
   throw Error(ErrorKind::Data,
-              {.where = kWhere,
+              {.where = kFileListWhere,
                .what = entry + ": " + what,
                .got = what_is_near(entry + (is_folder(entry) ? "/*" : "")),
                .allowed = fmt::format("files ending in {}, also with .gz or .zst",

@@ -20,9 +20,9 @@ using core::Error;
 using core::ErrorKind;
 
 constexpr int kMaxBucketBits = 9;
-constexpr size_t kBuffered = 1 << 10;  // pairs a bucket holds before it writes
+constexpr size_t kHashGroupsBuffered = 1 << 10;  // pairs a bucket holds before it writes
 
-[[noreturn]] void cannot(const char* what, const std::string& folder) {
+[[noreturn]] void cannot_hash_groups(const char* what, const std::string& folder) {
   throw Error(
       ErrorKind::Io,
       {.where = "data.duplicates",
@@ -41,7 +41,7 @@ int open_unnamed(const std::optional<std::string>& folder) {
   std::string name = base + "/kamerton-pairs-XXXXXX";
   const int descriptor = ::mkostemp(name.data(), O_CLOEXEC);
   if (descriptor < 0) {
-    cannot("a temporary file cannot be made", base);
+    cannot_hash_groups("a temporary file cannot be made", base);
   }
   ::unlink(name.c_str());
   return descriptor;
@@ -84,7 +84,8 @@ void HashGroups::flush(Bucket& bucket) {
   for (size_t done = 0; done < bytes.size();) {
     const ssize_t got = ::write(bucket.descriptor, bytes.data() + done, bytes.size() - done);
     if (got < 0 && errno != EINTR) {
-      cannot("a temporary file cannot be written", folder_.value_or("the temporary folder"));
+      cannot_hash_groups("a temporary file cannot be written",
+                         folder_.value_or("the temporary folder"));
     }
     done += got > 0 ? static_cast<size_t>(got) : 0;
   }
@@ -97,7 +98,7 @@ void HashGroups::add(std::span<const KeyedId> pairs) {
   for (const KeyedId& pair : pairs) {
     Bucket& bucket = *buckets_[shift_ == 64 ? 0 : pair.key >> shift_];
     bucket.waiting.push_back(pair);
-    if (buckets_.size() > 1 && bucket.waiting.size() >= kBuffered) {
+    if (buckets_.size() > 1 && bucket.waiting.size() >= kHashGroupsBuffered) {
       flush(bucket);
     }
   }
@@ -131,7 +132,8 @@ void HashGroups::for_each(const std::function<void(std::span<const KeyedId>)>& v
     void* mapped =
         ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, bucket->descriptor, 0);
     if (mapped == MAP_FAILED) {
-      cannot("a temporary file cannot be read", folder_.value_or("the temporary folder"));
+      cannot_hash_groups("a temporary file cannot be read",
+                         folder_.value_or("the temporary folder"));
     }
     const std::unique_ptr<void, std::function<void(void*)>> guard(
         mapped, [bytes](void* address) { ::munmap(address, bytes); });

@@ -20,7 +20,7 @@ using core::Json;
 
 namespace {
 
-constexpr char kWhere[] = "data.layout";
+constexpr char kLayoutWhere[] = "data.layout";
 constexpr std::array<std::pair<Layout, const char*>, 9> kNames = {{
     {Layout::Messages, "messages"},
     {Layout::PromptCompletion, "prompt_completion"},
@@ -129,7 +129,7 @@ Layout layout_from(const std::string& name) {
     }
   }
   throw Error(ErrorKind::Config,
-              {.where = kWhere,
+              {.where = kLayoutWhere,
                .what = "unknown data.layout",
                .got = "'" + name + "'",
                .allowed = "auto, messages, prompt_completion, alpaca, sharegpt, text, preference, "
@@ -193,7 +193,7 @@ Json parse_record(std::string_view text, const std::string& origin, size_t max_b
   try {
     return core::parse_json(text, origin, {.max_bytes = max_bytes, .max_depth = 64});
   } catch (const Error& error) {
-    throw Error(error.kind(), {.where = kWhere, .what = without_quotes(error.what())});
+    throw Error(error.kind(), {.where = kLayoutWhere, .what = without_quotes(error.what())});
   }
 }
 

@@ -29,7 +29,7 @@ namespace fs = std::filesystem;
 using core::Error;
 using core::ErrorKind;
 
-constexpr char kWhere[] = "data.prepare";
+constexpr char kPrepareWhere[] = "data.prepare";
 constexpr uint64_t kMaxNoteBytes = 1 << 20;
 
 Dataset open_raw(const DataConfig& config,
@@ -38,7 +38,7 @@ Dataset open_raw(const DataConfig& config,
                  int64_t max_positions) {
   if (config.text_windows) {
     throw Error(ErrorKind::Config,
-                {.where = kWhere,
+                {.where = kPrepareWhere,
                  .what = "data.text_windows makes and keeps a table of tokens of its own",
                  .hint = "train at once; the table is made at the first run"});
   }
@@ -51,7 +51,7 @@ Dataset open_raw(const DataConfig& config,
   for (const Sources::Part& part : set.impl().sources.parts()) {
     if (part.made_for) {
       throw Error(ErrorKind::Config,
-                  {.where = kWhere,
+                  {.where = kPrepareWhere,
                    .what = part.files.front() + ": the data are tokens already",
                    .allowed = "raw files"});
     }
@@ -90,7 +90,7 @@ class FolderLock {
       : descriptor_(::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644)) {
     if (descriptor_ < 0) {
       throw Error(ErrorKind::Output,
-                  {.where = kWhere,
+                  {.where = kPrepareWhere,
                    .what = fmt::format("{}: the lock cannot be made: {}",
                                        path.string(),
                                        std::generic_category().message(errno))});
@@ -99,7 +99,7 @@ class FolderLock {
       ::close(descriptor_);
       throw Error(
           ErrorKind::Output,
-          {.where = kWhere,
+          {.where = kPrepareWhere,
            .what = path.parent_path().string() + ": another process is preparing this token store",
            .hint = "wait for it"});
     }

@@ -17,7 +17,7 @@ using core::Error;
 using core::ErrorKind;
 using core::Json;
 
-constexpr char kWhere[] = "data.mask";
+constexpr char kPreparerWhere[] = "data.mask";
 
 bool is_assistant(const Json& message) {
   return message.value("role", std::string()) == "assistant";
@@ -29,7 +29,7 @@ bool is_assistant(const Json& message) {
   if (error.kind() != ErrorKind::Data || text.find(origin) != std::string::npos) {
     throw error;
   }
-  throw Error(error.kind(), {.where = kWhere, .what = origin + ": " + text});
+  throw Error(error.kind(), {.where = kPreparerWhere, .what = origin + ": " + text});
 }
 
 }  // namespace
@@ -43,7 +43,7 @@ const text::ChatTemplate& Preparer::chat_template(const Record& record) const {
   if (!bundle_->chat_template) {
     throw Error(
         ErrorKind::Config,
-        {.where = kWhere,
+        {.where = kPreparerWhere,
          .what = record.origin + ": the record is a conversation, but the model has no chat "
                                  "template",
          .hint = "an instruct model, a chat_template.jinja in the model's folder, or "
@@ -64,8 +64,9 @@ Tokenized Preparer::prepare(const Record& record) const {
       case Record::Kind::Pair:
         return prepare_pair(record);
       case Record::Kind::Tokens:
-        throw Error(ErrorKind::Internal,
-                    {.where = kWhere, .what = record.origin + ": the record is tokens already"});
+        throw Error(
+            ErrorKind::Internal,
+            {.where = kPreparerWhere, .what = record.origin + ": the record is tokens already"});
       case Record::Kind::Text:
         break;
     }
@@ -116,7 +117,7 @@ Tokenized Preparer::prepare_pair(const Record& record) const {
     clear_prompt(bundle_->tokenizer.encode(record.prompt, true), result);
   } else if (train_on_ == TrainOn::Assistant) {
     throw Error(ErrorKind::Config,
-                {.where = kWhere,
+                {.where = kPreparerWhere,
                  .what = record.origin + ": plain text has no assistant turns",
                  .hint = "data.train_on: completion or all"});
   }
@@ -130,7 +131,7 @@ int64_t Preparer::prompt_length(const Record& record) const {
   const auto count = static_cast<int64_t>(record.messages->size());
   if (!is_assistant(record.messages->back())) {
     throw Error(ErrorKind::Data,
-                {.where = kWhere,
+                {.where = kPreparerWhere,
                  .what = record.origin + ": the last message is not the assistant's, so there is "
                                          "no completion to train"});
   }
@@ -168,7 +169,7 @@ Tokenized Preparer::prepare_chat(const Record& record) const {
     const std::string prompt = render_prompt(record, prompt_length(record));
     if (!text.starts_with(prompt)) {
       throw Error(ErrorKind::Data,
-                  {.where = kWhere,
+                  {.where = kPreparerWhere,
                    .what = record.origin + ": the chat template writes the prompt alone otherwise "
                                            "than within the whole conversation",
                    .allowed = "the prompt's text is the start of the whole's",
@@ -189,7 +190,7 @@ Question Preparer::question(const Record& record) const {
   }
   if (record.kind == Record::Kind::Text || record.kind == Record::Kind::Tokens) {
     throw Error(ErrorKind::Data,
-                {.where = kWhere,
+                {.where = kPreparerWhere,
                  .what = record.origin +
                          (record.kind == Record::Kind::Text ? ": raw text" : ": a token store") +
                          " asks nothing that an answer could be compared with",
@@ -205,9 +206,9 @@ Question Preparer::question(const Record& record) const {
   const Json& answer = record.messages->back();
   const Json* content = core::json_find(answer, "content");
   if (!is_assistant(answer) || content == nullptr || !content->is_string()) {
-    throw Error(
-        ErrorKind::Data,
-        {.where = kWhere, .what = record.origin + ": the last message is not an assistant's text"});
+    throw Error(ErrorKind::Data,
+                {.where = kPreparerWhere,
+                 .what = record.origin + ": the last message is not an assistant's text"});
   }
   try {
     result.prompt = render_prompt(record, count);

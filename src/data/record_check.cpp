@@ -30,11 +30,11 @@ std::string fault_of(const Error& error, const std::string& origin) {
 }
 
 std::string_view trimmed(std::string_view text) {
-  constexpr std::string_view kBlanks = " \t\r\n";
-  const size_t first = text.find_first_not_of(kBlanks);
+  constexpr std::string_view kSpaces = " \t\r\n";
+  const size_t first = text.find_first_not_of(kSpaces);
   return first == std::string_view::npos
              ? std::string_view()
-             : text.substr(first, text.find_last_not_of(kBlanks) - first + 1);
+             : text.substr(first, text.find_last_not_of(kSpaces) - first + 1);
 }
 
 constexpr std::pair<Personal, Rule> kPersonalRules[] = {{Personal::Email, Rule::Email},

@@ -34,7 +34,7 @@ void visit_content(const Json& message, const Visit& visit) {
   }
 }
 
-bool is_blank(std::string_view text) {
+bool is_blank_record_text(std::string_view text) {
   return text.find_first_not_of(" \t\r\n") == std::string_view::npos;
 }
 
@@ -45,7 +45,8 @@ bool says_nothing(const Json& message) {
     }
   }
   bool blank = true;
-  visit_content(message, [&](std::string_view text) { blank = blank && is_blank(text); });
+  visit_content(message,
+                [&](std::string_view text) { blank = blank && is_blank_record_text(text); });
   return blank;
 }
 
@@ -76,7 +77,7 @@ bool has_empty_answer(const Record& record) {
     }
     return false;
   }
-  return is_blank(record.completion);
+  return is_blank_record_text(record.completion);
 }
 
 std::string comparable_text(const Record& record) {

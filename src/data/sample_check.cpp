@@ -17,8 +17,8 @@ namespace {
 using core::Error;
 using core::ErrorKind;
 
-constexpr char kWhere[] = "data.check";
-constexpr int64_t kSample = 64;
+constexpr char kSampleCheckWhere[] = "data.check";
+constexpr int64_t kSampleCheckSample = 64;
 
 struct Found {
   int64_t examples = 0;
@@ -38,7 +38,7 @@ bool trains_end(const Example& example, const text::TokenizerBundle& bundle) {
 
 Found look(const Dataset::Impl& data) {
   Found found;
-  found.examples = std::min(kSample, data.size());
+  found.examples = std::min(kSampleCheckSample, data.size());
   for (int64_t i = 0; i < found.examples; ++i) {
     // size * i stays far below 2^63 / 64.
     const Prepared prepared = data.prepare(data.size() * i / found.examples);
@@ -61,7 +61,7 @@ void check_end(const Dataset::Impl& data, const Found& found, std::vector<std::s
   if (known && !raw_text && data.config.require_end_token) {
     const bool cut = found.truncated == found.examples;
     throw Error(ErrorKind::Data,
-                {.where = kWhere,
+                {.where = kSampleCheckWhere,
                  .what = fmt::format("in none of {} examples is an end token trained: the model "
                                      "would not learn to stop",
                                      found.examples),
@@ -81,7 +81,7 @@ void check_sample(const Dataset::Impl& data, std::vector<std::string>& notes) {
   const Found found = look(data);
   if (found.usable == 0) {
     throw Error(ErrorKind::Data,
-                {.where = kWhere,
+                {.where = kSampleCheckWhere,
                  .what = fmt::format("none of {} examples looked at can be used", found.examples),
                  .hint = "data.too_long, data.on_no_target, data.on_bad_record: each now leaves "
                          "out what it meets"});

@@ -19,15 +19,15 @@ namespace kamerton::data {
 namespace {
 
 constexpr uint64_t kChunkBytes = 1 << 20;
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+constexpr std::string_view kScanByteOrderMark = "\xEF\xBB\xBF";
 
 uint32_t saturate(uint64_t line) {
   return static_cast<uint32_t>(std::min<uint64_t>(line, std::numeric_limits<uint32_t>::max()));
 }
 
 uint64_t text_start(const DataFile& file) {
-  const uint64_t head = std::min<uint64_t>(file.size(), kByteOrderMark.size());
-  return file.read(0, head) == kByteOrderMark ? kByteOrderMark.size() : 0;
+  const uint64_t head = std::min<uint64_t>(file.size(), kScanByteOrderMark.size());
+  return file.read(0, head) == kScanByteOrderMark ? kScanByteOrderMark.size() : 0;
 }
 
 /// Hands the file to visit(offset, chunk) from `begin` on.

@@ -11,7 +11,7 @@
 namespace kamerton::data {
 namespace {
 
-constexpr size_t kBuffered = 1 << 12;
+constexpr size_t kSelectionBuffered = 1 << 12;
 
 template <class Emit>
 void select(int64_t records,
@@ -56,7 +56,7 @@ Selection Selection::build(int64_t records,
         };
         select(records, read, options, [&](uint64_t i) {
           buffer.push_back(i);
-          if (buffer.size() == kBuffered) {
+          if (buffer.size() == kSelectionBuffered) {
             flush();
           }
         });

@@ -15,7 +15,7 @@ namespace {
 using core::Error;
 using core::ErrorKind;
 
-constexpr char kWhere[] = "data.sources";
+constexpr char kSourceLayoutWhere[] = "data.sources";
 constexpr int64_t kDetectRecords = 16;
 
 }  // namespace
@@ -43,7 +43,7 @@ void Sources::find_layout(Part& part) {
   }
   if (!part.detected) {
     throw Error(ErrorKind::Data,
-                {.where = kWhere,
+                {.where = kSourceLayoutWhere,
                  .what = part.files.front() +
                          ": none of the first records can be read, so their layout is unknown"});
   }
@@ -67,7 +67,7 @@ void Sources::note_layout(Part& part, int64_t record) {
   }
   if (!layout) {
     throw Error(ErrorKind::Data,
-                {.where = kWhere,
+                {.where = kSourceLayoutWhere,
                  .what = origin + ": no known layout",
                  .got = columns,
                  .allowed = "messages; prompt and completion (and label); instruction and output; "
@@ -76,7 +76,7 @@ void Sources::note_layout(Part& part, int64_t record) {
   }
   if (part.detected && *layout != part.layout) {
     throw Error(ErrorKind::Data,
-                {.where = kWhere,
+                {.where = kSourceLayoutWhere,
                  .what = origin + ": another layout than in the records before",
                  .got = std::string(name_of(*layout)),
                  .allowed = std::string(name_of(part.layout)),
@@ -109,7 +109,7 @@ void Sources::check_all() const {
   if (bad > 0) {
     const size_t bracket = first.find("] ");
     throw Error(ErrorKind::Data,
-                {.where = kWhere,
+                {.where = kSourceLayoutWhere,
                  .what = bracket == std::string::npos ? first : first.substr(bracket + 2),
                  .got = fmt::format("{} bad records of {}", bad, size_),
                  .hint = "mend the file, or data.on_bad_record: skip"});

@@ -22,7 +22,7 @@ namespace {
 using core::Error;
 using core::ErrorKind;
 
-constexpr char kWhere[] = "data.sources";
+constexpr char kSourcesWhere[] = "data.sources";
 
 /// Line ends of other systems, as one sign.
 std::string unix_line_ends(std::string text) {
@@ -41,7 +41,7 @@ std::string unix_line_ends(std::string text) {
 
 [[noreturn]] void refuse_mixed(const std::string& path) {
   throw Error(ErrorKind::Data,
-              {.where = kWhere,
+              {.where = kSourcesWhere,
                .what = path + ": token stores of one layout and raw files cannot be one source",
                .hint = "each as a source of its own in data.sources"});
 }
@@ -70,7 +70,7 @@ Sources::Sources(const std::vector<SourceConfig>& sources,
   for (const SourceConfig& source : sources) {
     if (source.files.empty()) {
       throw Error(ErrorKind::Config,
-                  {.where = kWhere,
+                  {.where = kSourcesWhere,
                    .what = "there are no data files",
                    .hint = "data.train: [file.jsonl], and data.eval for evaluation"});
     }
@@ -78,7 +78,7 @@ Sources::Sources(const std::vector<SourceConfig>& sources,
   }
   if (left_out_ > config_.max_bad_records) {
     throw Error(ErrorKind::Data,
-                {.where = kWhere,
+                {.where = kSourcesWhere,
                  .what = fmt::format("{}: too many bad records", parts_.front().files.front()),
                  .got = fmt::format("{}", left_out_),
                  .allowed = fmt::format("data.max_bad_records = {}", config_.max_bad_records)});
@@ -141,7 +141,7 @@ void Sources::open_file(const std::string& path) {
   check_faults(file);
   if (file.index.size() == 0) {
     throw Error(ErrorKind::Data,
-                {.where = kWhere,
+                {.where = kSourcesWhere,
                  .what = path + ": the data file holds no records",
                  .allowed = "one record or more"});
   }
@@ -180,7 +180,7 @@ void Sources::check_faults(const File& file) {
   }
   if (!skips_bad()) {
     throw Error(ErrorKind::Data,
-                {.where = kWhere,
+                {.where = kSourcesWhere,
                  .what = fmt::format("{}:{}:{}: {}",
                                      file.file.path(),
                                      faults.first_line,
@@ -212,7 +212,7 @@ void Sources::select(Part& part, Side side) {
   if (part.selection->size() == 0) {
     throw Error(
         ErrorKind::Data,
-        {.where = kWhere,
+        {.where = kSourcesWhere,
          .what = fmt::format("{}: no record falls on the {} side of the split",
                              part.config.name,
                              side == Side::Train ? "training" : "validation"),
@@ -237,7 +237,7 @@ void Sources::select_replay(Part& part) {
 size_t Sources::part_of(int64_t index) const {
   if (index < 0 || index >= size_) {
     throw Error(ErrorKind::Internal,
-                {.where = kWhere,
+                {.where = kSourcesWhere,
                  .what = "there is no such record",
                  .got = std::to_string(index),
                  .allowed = fmt::format("0 to {}", size_ - 1)});
@@ -324,7 +324,7 @@ TokenizedRecord Sources::tokens_at(const Place& place) const {
       place.file.tokens->get(static_cast<int64_t>(place.entry.offset));
   if (!tokens) {
     throw Error(ErrorKind::Data,
-                {.where = kWhere,
+                {.where = kSourcesWhere,
                  .what = origin_of(place) + ": the record could not be prepared when the token "
                                             "store was made"});
   }
@@ -356,7 +356,7 @@ void Sources::count_bad(int64_t key, const std::string& origin) const {
   const int64_t count = left_out_ + static_cast<int64_t>(bad_->seen.size());
   if (count > config_.max_bad_records) {
     throw Error(ErrorKind::Data,
-                {.where = kWhere,
+                {.where = kSourcesWhere,
                  .what = origin + ": one bad record too many",
                  .got = fmt::format("{}", count),
                  .allowed = fmt::format("data.max_bad_records = {}", config_.max_bad_records)});

@@ -21,7 +21,7 @@ using core::Error;
 using core::ErrorKind;
 using core::Json;
 
-constexpr char kWhere[] = "data.stream";
+constexpr char kStreamWhere[] = "data.stream";
 constexpr int64_t kStateVersion = 1;
 
 /// One step of this rank, and where its lanes stand after it.
@@ -36,7 +36,7 @@ struct Step {
                         const std::string& allowed,
                         const std::string& hint) {
   throw Error(ErrorKind::Config,
-              {.where = kWhere,
+              {.where = kStreamWhere,
                .what = source.name + ": " + what,
                .got = "layout " + source.layout,
                .allowed = allowed,
@@ -96,7 +96,7 @@ void require_answers(const Dataset& set) {
                             const std::string& got,
                             const std::string& allowed) {
   throw Error(ErrorKind::Data,
-              {.where = kWhere,
+              {.where = kStreamWhere,
                .what = "the saved place in the data does not fit: " + what,
                .got = got,
                .allowed = allowed,

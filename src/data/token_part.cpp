@@ -23,7 +23,7 @@ using core::ErrorKind;
 using core::Json;
 using storage::DType;
 
-constexpr char kWhere[] = "data.store";
+constexpr char kTokenPartWhere[] = "data.store";
 constexpr uint8_t kBad = 1;
 constexpr uint8_t kBoundaryMoved = 2;
 constexpr uint8_t kPreference = 4;
@@ -37,7 +37,7 @@ constexpr int64_t kMostElements = int64_t{1} << 40;
                            const std::string& got,
                            const std::string& allowed) {
   throw Error(ErrorKind::Data,
-              {.where = kWhere,
+              {.where = kTokenPartWhere,
                .what = path.string() + ": " + what,
                .got = got,
                .allowed = allowed,
@@ -226,7 +226,7 @@ PartReader::PartReader(const fs::path& folder,
 void PartReader::damaged(const std::string& what) const {
   // Io: on_bad_record: skip must not take it for a bad record.
   throw Error(ErrorKind::Io,
-              {.where = kWhere,
+              {.where = kTokenPartWhere,
                .what = file_.path() + ": the token store contradicts itself: " + what,
                .hint = "remove its folder and run kamerton data prepare again"});
 }

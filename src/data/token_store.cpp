@@ -23,7 +23,7 @@ using core::Error;
 using core::ErrorKind;
 using core::Json;
 
-constexpr char kWhere[] = "data.store";
+constexpr char kTokenStoreWhere[] = "data.store";
 constexpr uint64_t kMaxManifestBytes = uint64_t{256} << 20;
 
 [[noreturn]] void bad_store(const std::string& origin,
@@ -31,7 +31,7 @@ constexpr uint64_t kMaxManifestBytes = uint64_t{256} << 20;
                             const std::string& got = {},
                             const std::string& allowed = {}) {
   throw Error(ErrorKind::Data,
-              {.where = kWhere,
+              {.where = kTokenStoreWhere,
                .what = origin + ": " + what,
                .got = got,
                .allowed = allowed,
@@ -138,7 +138,7 @@ uint64_t TokenStore::token_bytes() const {
 std::optional<TokenizedRecord> TokenStore::get(int64_t index) const {
   if (index < 0 || index >= size_) {
     throw Error(ErrorKind::Internal,
-                {.where = kWhere,
+                {.where = kTokenStoreWhere,
                  .what = "there is no such record",
                  .got = std::to_string(index),
                  .allowed = fmt::format("0 to {}", size_ - 1)});
@@ -164,7 +164,7 @@ std::optional<TokenStore> find_store(const Dataset::Impl& data) {
   if (config.store == "off" || data.config.text_windows) {
     if (required) {
       throw Error(ErrorKind::Config,
-                  {.where = kWhere,
+                  {.where = kTokenStoreWhere,
                    .what = "data.text_windows keeps a table of tokens of its own",
                    .got = "data.store = require",
                    .allowed = "auto, off"});
@@ -186,7 +186,7 @@ std::optional<TokenStore> find_store(const Dataset::Impl& data) {
   if (!storage::posix_filesystem().file_size(folder / kStoreManifest)) {
     if (required) {
       throw Error(ErrorKind::Data,
-                  {.where = kWhere,
+                  {.where = kTokenStoreWhere,
                    .what = "there is no token store for these files, tokenizer, template and "
                            "settings",
                    .got = "no " + folder.string(),

@@ -6,7 +6,7 @@
 namespace kamerton::federation {
 namespace {
 
-constexpr std::string_view kDigits = "0123456789abcdef";
+constexpr std::string_view kHexDigits = "0123456789abcdef";
 
 }  // namespace
 
@@ -15,8 +15,8 @@ std::string to_hex_text(std::string_view bytes) {
   text.reserve(2 * bytes.size());
   for (const char byte : bytes) {
     const auto value = static_cast<uint8_t>(byte);
-    text += kDigits[value >> 4];
-    text += kDigits[value & 15];
+    text += kHexDigits[value >> 4];
+    text += kHexDigits[value & 15];
   }
   return text;
 }
@@ -25,8 +25,8 @@ std::string from_hex(std::string_view text) {
   std::string bytes;
   bytes.reserve(text.size() / 2);
   for (size_t i = 0; i + 1 < text.size(); i += 2) {
-    const size_t high = kDigits.find(text[i]);
-    const size_t low = kDigits.find(text[i + 1]);
+    const size_t high = kHexDigits.find(text[i]);
+    const size_t low = kHexDigits.find(text[i + 1]);
     if (high == std::string_view::npos || low == std::string_view::npos) {
       break;
     }

@@ -19,17 +19,17 @@ namespace {
 using core::Error;
 using core::ErrorKind;
 
-constexpr uint64_t kMostBytes = uint64_t{4} << 30;
-constexpr size_t kDigits = 32;
+constexpr uint64_t kJournalMostBytes = uint64_t{4} << 30;
+constexpr size_t kJournalDigits = 32;
 
 std::string chain(const std::string& before, std::string_view text) {
   storage::Hasher hasher;
   hasher.update(before);
   hasher.update(text);
-  return storage::to_hex(hasher.finish()).substr(0, kDigits);
+  return storage::to_hex(hasher.finish()).substr(0, kJournalDigits);
 }
 
-[[noreturn]] void fail(const std::filesystem::path& path) {
+[[noreturn]] void fail_journal(const std::filesystem::path& path) {
   throw Error(ErrorKind::Io,
               {.where = "federation.journal",
                .what = "cannot write '" + path.string() + "'",
@@ -41,7 +41,7 @@ std::string chain(const std::string& before, std::string_view text) {
 Journal::Journal(const std::filesystem::path& path) : path_(path) {
   std::string text;
   if (std::filesystem::exists(path)) {
-    text = storage::posix_filesystem().read_file(path, kMostBytes);
+    text = storage::posix_filesystem().read_file(path, kJournalMostBytes);
   }
   size_t good = 0;
   for (size_t line = 1; good < text.size(); ++line) {
@@ -50,9 +50,9 @@ Journal::Journal(const std::filesystem::path& path) : path_(path) {
       break;  // the write that a crash cut off: nobody was told
     }
     const std::string_view content(text.data() + good, end - good);
-    const std::string digest(content.substr(0, kDigits));
+    const std::string digest(content.substr(0, kJournalDigits));
     const std::string_view event =
-        content.size() > kDigits ? content.substr(kDigits + 1) : std::string_view();
+        content.size() > kJournalDigits ? content.substr(kJournalDigits + 1) : std::string_view();
     if (digest != chain(last_digest_, event)) {
       throw Error(ErrorKind::Data,
                   {.where = "federation.journal",
@@ -66,7 +66,7 @@ Journal::Journal(const std::filesystem::path& path) : path_(path) {
   descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
   if (descriptor_ < 0 || ::ftruncate(descriptor_, static_cast<off_t>(good)) != 0 ||
       ::lseek(descriptor_, 0, SEEK_END) < 0 || ::fsync(descriptor_) != 0) {
-    fail(path);
+    fail_journal(path);
   }
   storage::posix_filesystem().sync_directory(path.parent_path());
 }
@@ -88,12 +88,12 @@ void Journal::append(const core::Json& event) {
       continue;
     }
     if (count < 0) {
-      fail(path_);
+      fail_journal(path_);
     }
     done += static_cast<size_t>(count);
   }
   if (::fsync(descriptor_) != 0) {
-    fail(path_);
+    fail_journal(path_);
   }
   last_digest_ = digest;
 }

@@ -20,7 +20,7 @@ namespace {
 using core::Error;
 using core::ErrorKind;
 
-constexpr uint64_t kMostBytes = uint64_t{8} << 30;
+constexpr uint64_t kPartitionMostBytes = uint64_t{8} << 30;
 
 /// Gamma(alpha, 1) by Marsaglia and Tsang (2000); `lane` keys the draw.
 double gamma_draw(double alpha, uint64_t seed, uint64_t lane) {
@@ -96,7 +96,7 @@ void level(int64_t least, int64_t sites, std::vector<int64_t>& owner) {
 std::vector<std::string> lines_of(const std::vector<std::string>& files) {
   std::vector<std::string> lines;
   for (const std::string& file : files) {
-    const std::string text = storage::posix_filesystem().read_file(file, kMostBytes);
+    const std::string text = storage::posix_filesystem().read_file(file, kPartitionMostBytes);
     for (size_t begin = 0; begin < text.size();) {
       const size_t end = std::min(text.find('\n', begin), text.size());
       if (text.find_first_not_of(" \t\r", begin) < end) {
@@ -183,7 +183,7 @@ std::vector<SiteConfig> write_partition(const PartitionConfig& config,
     const std::string name = fmt::format("site-{:03d}", site);
     const std::filesystem::path path = folder / (name + ".jsonl");
     if (!system.file_size(path).has_value() ||
-        system.read_file(path, kMostBytes) != texts[site]) {  // untouched on resume
+        system.read_file(path, kPartitionMostBytes) != texts[site]) {  // untouched on resume
       storage::write_file_atomic(system, path, texts[site]);
     }
     sites.push_back({name, {path.string()}, {}});

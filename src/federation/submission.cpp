@@ -13,7 +13,7 @@ namespace {
 
 constexpr int64_t kMost = int64_t{1} << 53;
 
-[[noreturn]] void refuse(const std::string& field, const std::string& origin) {
+[[noreturn]] void refuse_submission(const std::string& field, const std::string& origin) {
   throw core::Error(core::ErrorKind::Data,
                     {.where = "federation.submission",
                      .what = "a value is not possible in " + origin,
@@ -23,7 +23,7 @@ constexpr int64_t kMost = int64_t{1} << 53;
 int64_t count(const core::Json& json, const char* field, const std::string& origin) {
   const int64_t value = core::json_int(json, field, origin);
   if (value < 0 || value > kMost) {
-    refuse(fmt::format("{} = {}", field, value), origin);
+    refuse_submission(fmt::format("{} = {}", field, value), origin);
   }
   return value;
 }
@@ -31,7 +31,7 @@ int64_t count(const core::Json& json, const char* field, const std::string& orig
 double number(const core::Json& json, const char* field, const std::string& origin) {
   const double value = core::json_number(json, field, origin);
   if (!std::isfinite(value)) {
-    refuse(field, origin);
+    refuse_submission(field, origin);
   }
   return value;
 }
@@ -72,7 +72,7 @@ Submission Submission::from_json(const core::Json& json, const std::string& orig
   result.epsilon =
       core::json_find(json, "epsilon") != nullptr ? number(json, "epsilon", origin) : 0;
   if (result.site.empty() || result.site.size() > 64 || result.digest.size() > 64) {
-    refuse("site or digest", origin);
+    refuse_submission("site or digest", origin);
   }
   return result;
 }

@@ -19,7 +19,9 @@ namespace {
 using core::Error;
 using core::ErrorKind;
 
-[[noreturn]] void fail(ErrorKind kind, const std::string& what, const std::filesystem::path& path) {
+[[noreturn]] void fail_vector_file(ErrorKind kind,
+                                   const std::string& what,
+                                   const std::filesystem::path& path) {
   throw Error(kind,
               {.where = "federation.file",
                .what = what + " '" + path.string() + "'",
@@ -34,11 +36,11 @@ RangeFile RangeFile::open_or_create(const std::filesystem::path& path, int64_t s
   file.size_ = size;
   file.descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (file.descriptor_ < 0) {
-    fail(ErrorKind::Output, "cannot create", path);
+    fail_vector_file(ErrorKind::Output, "cannot create", path);
   }
   struct stat facts = {};
   if (::fstat(file.descriptor_, &facts) != 0) {
-    fail(ErrorKind::Io, "cannot look at", path);
+    fail_vector_file(ErrorKind::Io, "cannot look at", path);
   }
   if (facts.st_size != size && facts.st_size != 0) {
     throw Error(ErrorKind::Data,
@@ -48,7 +50,7 @@ RangeFile RangeFile::open_or_create(const std::filesystem::path& path, int64_t s
                  .allowed = fmt::format("{} bytes", size)});
   }
   if (facts.st_size != size && ::ftruncate(file.descriptor_, size) != 0) {
-    fail(ErrorKind::Io, "no room for", path);
+    fail_vector_file(ErrorKind::Io, "no room for", path);
   }
   return file;
 }
@@ -59,7 +61,7 @@ RangeFile RangeFile::open(const std::filesystem::path& path, int64_t size) {
   file.size_ = size;
   file.descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file.descriptor_ < 0) {
-    fail(ErrorKind::Data, "cannot open", path);
+    fail_vector_file(ErrorKind::Data, "cannot open", path);
   }
   struct stat facts = {};
   if (::fstat(file.descriptor_, &facts) != 0 || facts.st_size != size) {
@@ -99,7 +101,7 @@ void RangeFile::read(int64_t begin, std::span<std::byte> out) const {
       continue;
     }
     if (count <= 0) {
-      fail(ErrorKind::Io, "cannot read", path_);
+      fail_vector_file(ErrorKind::Io, "cannot read", path_);
     }
     done += static_cast<size_t>(count);
   }
@@ -121,7 +123,7 @@ void RangeFile::write(int64_t begin, std::span<const std::byte> bytes) {
       continue;
     }
     if (count < 0) {
-      fail(ErrorKind::Io, "cannot write", path_);
+      fail_vector_file(ErrorKind::Io, "cannot write", path_);
     }
     done += static_cast<size_t>(count);
   }
@@ -129,7 +131,7 @@ void RangeFile::write(int64_t begin, std::span<const std::byte> bytes) {
 
 void RangeFile::sync() {
   if (::fsync(descriptor_) != 0) {
-    fail(ErrorKind::Io, "cannot write to the disk", path_);
+    fail_vector_file(ErrorKind::Io, "cannot write to the disk", path_);
   }
 }
 

@@ -12,11 +12,11 @@
 namespace kamerton::privacy {
 namespace {
 
-constexpr char kWhere[] = "privacy.accountant";
+constexpr char kAccountantWhere[] = "privacy.accountant";
 
 void check_delta(double delta) {
   if (!(delta > 0) || !(delta < 1)) {
-    bad_choice(kWhere, "delta must lie between 0 and 1", std::to_string(delta));
+    bad_choice(kAccountantWhere, "delta must lie between 0 and 1", std::to_string(delta));
   }
 }
 
@@ -176,7 +176,7 @@ double calibrate_noise(double epsilon,
                        const LossOptions& options) {
   check_delta(delta);
   if (!(epsilon > 0)) {
-    bad_choice(kWhere, "epsilon must be above 0", std::to_string(epsilon));
+    bad_choice(kAccountantWhere, "epsilon must be above 0", std::to_string(epsilon));
   }
   const auto within = [&](double noise) {
     PrivacyAccountant accountant(options);
@@ -191,7 +191,7 @@ double calibrate_noise(double epsilon,
   double high = renyi_noise(epsilon, delta, sampling, count, spent);
   while (!within(high)) {  // the grid's own cost, where epsilon is tiny
     if (high >= kMostNoise) {
-      bad_choice(kWhere,
+      bad_choice(kAccountantWhere,
                  "no noise is enough for epsilon " + std::to_string(epsilon) +
                      ": what was spent before leaves nothing");
     }

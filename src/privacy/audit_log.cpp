@@ -13,7 +13,7 @@
 namespace kamerton::privacy {
 namespace {
 
-constexpr char kWhere[] = "privacy.audit_log";
+constexpr char kAuditLogWhere[] = "privacy.audit_log";
 
 }  // namespace
 
@@ -47,7 +47,7 @@ AuditLog::AuditLog(const std::filesystem::path& path, const SigningKey& key, std
   const AuditReport report =
       verify_audit_text(text.substr(0, lines.bytes), path, key.public_key(), {});
   if (!report.good()) {
-    bad_data(kWhere,
+    bad_data(kAuditLogWhere,
              "'" + path.string() + "' does not verify, and nothing is added to it",
              report.faults.front());
   }
@@ -74,7 +74,7 @@ void AuditLog::append(std::string_view event, const core::Json& detail) {
   const std::string line = audit_line(record, state.head.digest, state.key);
   if (line.size() > kMaxAuditLine) {
     throw core::Error(core::ErrorKind::Internal,
-                      {.where = kWhere, .what = "an audit record is too long"});
+                      {.where = kAuditLogWhere, .what = "an audit record is too long"});
   }
   state.file.append(line + "\n");
   state.head = {record.number, line_digest(line)};

@@ -14,8 +14,8 @@
 namespace kamerton::privacy {
 namespace {
 
-constexpr char kWhere[] = "privacy.authority";
-constexpr uint64_t kMaxBytes = uint64_t{64} << 20;
+constexpr char kAuthorityWhere[] = "privacy.authority";
+constexpr uint64_t kAuthorityMaxBytes = uint64_t{64} << 20;
 
 std::filesystem::path key_path(const std::filesystem::path& folder) {
   return folder / "authority.key";
@@ -34,7 +34,7 @@ std::filesystem::path revoked_path(const std::filesystem::path& folder) {
 }
 
 std::string read_text(const std::filesystem::path& path) {
-  return storage::posix_filesystem().read_file(path, kMaxBytes);
+  return storage::posix_filesystem().read_file(path, kAuthorityMaxBytes);
 }
 
 /// One change at a time, over processes.
@@ -44,13 +44,13 @@ LockedFile lock_of(const std::filesystem::path& folder) {
 
 void check_days(int64_t days) {
   if (days < 1 || days > 36500) {
-    bad_choice(kWhere, "a certificate is good for 1 to 36500 days", std::to_string(days));
+    bad_choice(kAuthorityWhere, "a certificate is good for 1 to 36500 days", std::to_string(days));
   }
 }
 
 void check_role(Role role) {
   if (role == Role::Authority) {
-    refuse(kWhere, "a federation has one authority: the role is not given away");
+    refuse(kAuthorityWhere, "a federation has one authority: the role is not given away");
   }
 }
 
@@ -105,7 +105,8 @@ Authority Authority::open(const std::filesystem::path& folder) {
   authority.certificate_ = read_text(certificate_path(folder));
   const CertificateInfo info = read_certificate(authority.certificate_);
   if (info.role != Role::Authority || info.key != authority.key_.public_key()) {
-    bad_data(kWhere, "the certificate in '" + folder.string() + "' is not that of its key");
+    bad_data(kAuthorityWhere,
+             "the certificate in '" + folder.string() + "' is not that of its key");
   }
   authority.federation_ = info.federation;
   return authority;
@@ -131,11 +132,12 @@ std::string Authority::invite(const std::string& name, Role role, int64_t now, i
   check_member_name(name);
   check_role(role);
   if (expires <= now) {
-    bad_choice(kWhere, "an invitation must end in the future", time_text(expires));
+    bad_choice(kAuthorityWhere, "an invitation must end in the future", time_text(expires));
   }
   const LockedFile lock = lock_of(folder_);
   if (roster().find(name) != nullptr) {
-    refuse(kWhere, "'" + name + "' is a member already, or was one: names are not used twice");
+    refuse(kAuthorityWhere,
+           "'" + name + "' is a member already, or was one: names are not used twice");
   }
   std::vector<Invite> invites = invites_in(folder_);
   std::erase_if(invites, [&](const Invite& one) { return one.used_at == 0 && one.expires < now; });
@@ -157,16 +159,16 @@ std::string Authority::join(std::string_view token,
     return one.token_digest == digest;
   });
   if (at == invites.end()) {
-    refuse(kWhere, "this invitation is not one of '" + federation_ + "'");
+    refuse(kAuthorityWhere, "this invitation is not one of '" + federation_ + "'");
   }
   if (at->used_at != 0) {
-    refuse(kWhere, "this invitation was used before", time_text(at->used_at));
+    refuse(kAuthorityWhere, "this invitation was used before", time_text(at->used_at));
   }
   if (at->expires < now) {
-    refuse(kWhere, "this invitation has expired", time_text(at->expires));
+    refuse(kAuthorityWhere, "this invitation has expired", time_text(at->expires));
   }
   if (at->name != wanted.name || at->role != wanted.role) {
-    refuse(kWhere,
+    refuse(kAuthorityWhere,
            "this invitation is for another name or role",
            std::string(name_of(wanted.role)) + " '" + wanted.name + "'",
            std::string(name_of(at->role)) + " '" + at->name + "'");
@@ -187,18 +189,18 @@ std::string Authority::sign_request(const RequestInfo& request, int64_t now, int
   check_role(request.role);
   Roster members = roster();
   if (request.federation != federation_) {
-    refuse(kWhere,
+    refuse(kAuthorityWhere,
            "the request is for another federation",
            "'" + request.federation + "'",
            "'" + federation_ + "'");
   }
   if (members.find(request.name) != nullptr) {
-    refuse(kWhere,
+    refuse(kAuthorityWhere,
            "'" + request.name + "' is a member already, or was one: names are not used twice");
   }
   for (const Member& member : members.members) {
     if (member.key == request.key) {
-      refuse(kWhere, "the key of '" + member.name + "' cannot be that of another member");
+      refuse(kAuthorityWhere, "the key of '" + member.name + "' cannot be that of another member");
     }
   }
   const std::string pem = issue_member(key_, certificate_, request, now, days, system_random());
@@ -220,14 +222,14 @@ std::string Authority::renew(std::string_view old_certificate,
   Roster members = roster();
   const Member member = members.admit(old, old.role, now);
   if (!verify(old.key, "renew", request, proof)) {
-    refuse(kWhere, "the renewal of '" + old.name + "' is not signed with its present key");
+    refuse(kAuthorityWhere, "the renewal of '" + old.name + "' is not signed with its present key");
   }
   if (wanted.name != old.name || wanted.role != old.role || wanted.federation != federation_) {
-    refuse(kWhere, "a renewal keeps name, role and federation");
+    refuse(kAuthorityWhere, "a renewal keeps name, role and federation");
   }
   for (const Member& other : members.members) {
     if (other.key == wanted.key && other.name != old.name) {
-      refuse(kWhere, "the key of '" + other.name + "' cannot be that of another member");
+      refuse(kAuthorityWhere, "the key of '" + other.name + "' cannot be that of another member");
     }
   }
   if (wanted.key != old.key) {
@@ -247,7 +249,7 @@ void Authority::revoke(const std::string& name, const std::string& reason, int64
                                members.members.end(),
                                [&](const Member& m) { return m.name == name; });
   if (at == members.members.end()) {
-    bad_choice(kWhere, "there is no member of this name", "'" + name + "'");
+    bad_choice(kAuthorityWhere, "there is no member of this name", "'" + name + "'");
   }
   if (at->revoked_at != 0) {
     return;

@@ -16,14 +16,14 @@
 namespace kamerton::privacy {
 namespace {
 
-constexpr char kWhere[] = "privacy.budget_ledger";
-constexpr uint64_t kMaxBytes = uint64_t{1} << 28;
+constexpr char kBudgetLedgerWhere[] = "privacy.budget_ledger";
+constexpr uint64_t kBudgetLedgerMaxBytes = uint64_t{1} << 28;
 constexpr char kFormat[] = "kamerton privacy ledger 1";
 
 double number_of(const core::Json& object, const char* key, const std::string& origin) {
   const double value = core::json_number(object, key, origin);
   if (!std::isfinite(value)) {
-    bad_data(kWhere, origin + ": '" + key + "' is not finite");
+    bad_data(kBudgetLedgerWhere, origin + ": '" + key + "' is not finite");
   }
   return value;
 }
@@ -39,13 +39,13 @@ LedgerEntry entry_of(const core::Json& json, const std::string& origin) {
   const bool sound = count > 0 && entry.release.noise > 0 && entry.release.sampling > 0 &&
                      entry.release.sampling <= 1;
   if (!sound) {
-    bad_data(kWhere, origin + " is not a release that this program would have written");
+    bad_data(kBudgetLedgerWhere, origin + " is not a release that this program would have written");
   }
   entry.release.count = static_cast<uint64_t>(count);
   return entry;
 }
 
-core::Json json_of(const LedgerEntry& entry, const std::string& previous) {
+core::Json json_of_budget_ledger(const LedgerEntry& entry, const std::string& previous) {
   return {{"time", entry.time},
           {"run", entry.run},
           {"what", entry.what},
@@ -70,7 +70,7 @@ std::string head_line(const std::string& site,
 void check_budget(const PrivacyBudget& budget) {
   if (!(budget.epsilon > 0) || !std::isfinite(budget.epsilon) || !(budget.delta > 0) ||
       !(budget.delta < 1)) {
-    bad_choice(kWhere,
+    bad_choice(kBudgetLedgerWhere,
                "a budget has an epsilon above 0 and a delta between 0 and 1",
                fmt::format("({}, {})", budget.epsilon, budget.delta));
   }
@@ -82,7 +82,7 @@ void BudgetLedger::load(std::string_view text) {
   const std::string name = "'" + path_.string() + "'";
   const Lines lines = lines_of(text);
   if (lines.whole.empty()) {
-    bad_data(kWhere, name + " is not a privacy ledger: it has no head");
+    bad_data(kBudgetLedgerWhere, name + " is not a privacy ledger: it has no head");
   }
   entries_.clear();
   last_digest_.clear();
@@ -91,7 +91,7 @@ void BudgetLedger::load(std::string_view text) {
     const core::Json json = core::parse_json(lines.whole[i], origin, {.max_bytes = 1 << 16});
     if (i == 0) {
       if (core::json_string(json, "format", origin) != kFormat) {
-        bad_data(kWhere, origin + ": another format", {}, kFormat);
+        bad_data(kBudgetLedgerWhere, origin + ": another format", {}, kFormat);
       }
       site_ = core::json_string(json, "site", origin);
       data_set_ = core::json_string(json, "data_set", origin);
@@ -99,7 +99,7 @@ void BudgetLedger::load(std::string_view text) {
       check_budget(budget_);
     } else {
       if (core::json_string(json, "previous", origin) != last_digest_) {
-        bad_data(kWhere,
+        bad_data(kBudgetLedgerWhere,
                  origin + " does not follow the line before: a line was changed, cut or moved");
       }
       entries_.push_back(entry_of(json, origin));
@@ -117,22 +117,22 @@ BudgetLedger BudgetLedger::open(const std::filesystem::path& path,
   LockedFile file(path, LockedFile::Mode::Create);
   BudgetLedger ledger;
   ledger.path_ = path;
-  std::string text = file.read(kMaxBytes);
+  std::string text = file.read(kBudgetLedgerMaxBytes);
   if (lines_of(text).whole.empty()) {  // new, or its very first write was cut short
     file.truncate(0);
     file.append(head_line(site, data_set, budget) + "\n");
-    text = file.read(kMaxBytes);
+    text = file.read(kBudgetLedgerMaxBytes);
   }
   ledger.load(text);
   if (ledger.site_ != site || ledger.data_set_ != data_set) {
-    refuse(kWhere,
+    refuse(kBudgetLedgerWhere,
            "'" + path.string() + "' is the ledger of another site or data set",
            ledger.site_ + ", " + ledger.data_set_,
            site + ", " + data_set);
   }
   if (budget.epsilon > ledger.budget_.epsilon || budget.delta > ledger.budget_.delta) {
     refuse(
-        kWhere,
+        kBudgetLedgerWhere,
         "the budget asked for is larger than the one that '" + path.string() + "' was opened with",
         fmt::format("({}, {})", budget.epsilon, budget.delta),
         fmt::format("({}, {})", ledger.budget_.epsilon, ledger.budget_.delta),
@@ -146,7 +146,7 @@ BudgetLedger BudgetLedger::read(const std::filesystem::path& path) {
   const LockedFile file(path, LockedFile::Mode::Read);
   BudgetLedger ledger;
   ledger.path_ = path;
-  ledger.load(file.read(kMaxBytes));
+  ledger.load(file.read(kBudgetLedgerMaxBytes));
   return ledger;
 }
 
@@ -163,17 +163,18 @@ LedgerEntry BudgetLedger::reserve(const std::string& run,
                                   const NoisyRelease& release) {
   check(release);
   if (release.count == 0) {
-    bad_choice(kWhere, "nothing is spent by no release");
+    bad_choice(kBudgetLedgerWhere, "nothing is spent by no release");
   }
   LockedFile file(path_, LockedFile::Mode::Change);
   const PrivacyBudget own = budget_;
-  const std::string text = file.read(kMaxBytes);
+  const std::string text = file.read(kBudgetLedgerMaxBytes);
   load(text);
   budget_ = {std::min(own.epsilon, budget_.epsilon), std::min(own.delta, budget_.delta)};
   for (const LedgerEntry& entry : entries_) {
     if (entry.run == run && entry.what == what) {
       if (!(entry.release == release)) {
-        refuse(kWhere, "'" + what + "' of run '" + run + "' was spent with other noise before");
+        refuse(kBudgetLedgerWhere,
+               "'" + what + "' of run '" + run + "' was spent with other noise before");
       }
       return entry;
     }
@@ -186,7 +187,7 @@ LedgerEntry BudgetLedger::reserve(const std::string& run,
                     .release = release,
                     .epsilon_after = after.epsilon(budget_.delta)};
   if (!(entry.epsilon_after <= budget_.epsilon)) {
-    refuse(kWhere,
+    refuse(kBudgetLedgerWhere,
            "the privacy budget of '" + data_set_ + "' at '" + site_ + "' would be exceeded by '" +
                what + "'",
            fmt::format("epsilon {:.4f} at delta {}, of which {:.4f} is spent",
@@ -199,7 +200,7 @@ LedgerEntry BudgetLedger::reserve(const std::string& run,
   if (text.size() > whole_bytes_) {
     file.truncate(whole_bytes_);  // a line that a crash left unfinished: it was never acted on
   }
-  const std::string line = json_of(entry, last_digest_).dump();
+  const std::string line = json_of_budget_ledger(entry, last_digest_).dump();
   file.append(line + "\n");
   entries_.push_back(entry);
   last_digest_ = line_digest(line);

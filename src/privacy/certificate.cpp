@@ -21,7 +21,7 @@
 namespace kamerton::privacy {
 namespace {
 
-constexpr char kWhere[] = "privacy.certificate";
+constexpr char kCertificateWhere[] = "privacy.certificate";
 constexpr std::pair<Role, std::string_view> kRoles[] = {{Role::Authority, "authority"},
                                                         {Role::Coordinator, "coordinator"},
                                                         {Role::Site, "site"},
@@ -55,7 +55,7 @@ Subject subject_of(const X509_NAME* name, const std::string& what) {
     check_member_name(subject.name);
     check_member_name(subject.federation);
   } catch (const core::Error& error) {
-    bad_data(kWhere, what + ": " + error.what());
+    bad_data(kCertificateWhere, what + ": " + error.what());
   }
   return subject;
 }
@@ -86,7 +86,7 @@ Role role_named(std::string_view name) {
       return role;
     }
   }
-  bad_data(kWhere,
+  bad_data(kCertificateWhere,
            "there is no such role",
            "'" + std::string(name.substr(0, 64)) + "'",
            "authority, coordinator, site, auditor");
@@ -102,7 +102,7 @@ void check_member_name(std::string_view name) {
                     });
   if (!good) {
     bad_choice(
-        kWhere,
+        kCertificateWhere,
         "a name has 1 to 64 letters, digits, '.', '-' or '_' and begins with a letter or digit",
         "'" + std::string(name.substr(0, 80)) + "'");
   }
@@ -139,14 +139,15 @@ CertificateInfo verify_certificate(std::string_view pem,
   const std::string who =
       "the certificate of " + std::string(name_of(info.role)) + " '" + info.name + "'";
   if (!is_root) {
-    refuse(kWhere, "what is given as the authority's certificate is none");
+    refuse(kCertificateWhere, "what is given as the authority's certificate is none");
   }
   if (!issued || info.federation != authority.federation) {
-    refuse(kWhere, who + " was not issued by the authority of '" + authority.federation + "'");
+    refuse(kCertificateWhere,
+           who + " was not issued by the authority of '" + authority.federation + "'");
   }
   for (const CertificateInfo* each : {&authority, &info}) {
     if (now < each->not_before || now > each->not_after) {
-      refuse(kWhere,
+      refuse(kCertificateWhere,
              (each == &info ? who : "the authority's certificate") +
                  (now < each->not_before ? " is not valid yet" : " has expired"),
              time_text(now),
@@ -176,7 +177,8 @@ SigningKey key_from_pem(std::string_view pem) {
                     size == Secret::kBytes;
   ERR_clear_error();
   if (!good) {
-    bad_data(kWhere, "this is not an Ed25519 private key in PEM form without a passphrase");
+    bad_data(kCertificateWhere,
+             "this is not an Ed25519 private key in PEM form without a passphrase");
   }
   return SigningKey(seed);
 }
@@ -184,7 +186,7 @@ SigningKey key_from_pem(std::string_view pem) {
 SigningKey make_key_file(const std::filesystem::path& path, RandomSource& random) {
   if (std::filesystem::exists(path)) {
     throw core::Error(core::ErrorKind::Output,
-                      {.where = kWhere,
+                      {.where = kCertificateWhere,
                        .what = "there is a key already, and it is not replaced",
                        .got = "'" + path.string() + "'",
                        .hint = "move it away first"});
@@ -199,7 +201,7 @@ SigningKey make_key_file(const std::filesystem::path& path, RandomSource& random
 SigningKey read_key_file(const std::filesystem::path& path) {
   struct stat status = {};
   if (::stat(path.c_str(), &status) == 0 && (status.st_mode & 077) != 0) {
-    refuse(kWhere,
+    refuse(kCertificateWhere,
            "others than the owner can read the private key '" + path.string() + "'",
            {},
            {},
@@ -241,7 +243,7 @@ RequestInfo read_request(std::string_view pem) {
   const bool own = X509_REQ_verify(request.get(), key) == 1;
   ERR_clear_error();
   if (!own) {
-    bad_data(kWhere, "a certificate request is not signed with its own key");
+    bad_data(kCertificateWhere, "a certificate request is not signed with its own key");
   }
   return info;
 }

@@ -9,7 +9,7 @@
 namespace kamerton::privacy {
 namespace {
 
-constexpr char kWhere[] = "privacy.discrete_gaussian";
+constexpr char kDiscreteGaussianWhere[] = "privacy.discrete_gaussian";
 using Wide = unsigned __int128;
 constexpr uint64_t kDenominator = 1024;
 
@@ -86,7 +86,7 @@ DiscreteGaussian::DiscreteGaussian(uint64_t numerator, uint64_t denominator)
   constexpr uint64_t kMost = uint64_t{1} << 50;
   if (numerator == 0 || denominator == 0 || numerator > kMost || denominator > kDenominator ||
       numerator / denominator > (uint64_t{1} << 40)) {
-    bad_choice(kWhere,
+    bad_choice(kDiscreteGaussianWhere,
                "the variance is out of range",
                std::to_string(numerator) + " / " + std::to_string(denominator),
                "above 0, up to 2^40, in steps of at least 1/1024");
@@ -97,7 +97,9 @@ DiscreteGaussian::DiscreteGaussian(uint64_t numerator, uint64_t denominator)
 DiscreteGaussian DiscreteGaussian::at_least(double sigma) {
   const double wanted = std::ceil(sigma * sigma * static_cast<double>(kDenominator));
   if (!(wanted >= 1) || !(sigma <= std::ldexp(1.0, 20))) {
-    bad_choice(kWhere, "noise must lie above 0 and at most at 2^20 steps", std::to_string(sigma));
+    bad_choice(kDiscreteGaussianWhere,
+               "noise must lie above 0 and at most at 2^20 steps",
+               std::to_string(sigma));
   }
   return {static_cast<uint64_t>(wanted), kDenominator};
 }
@@ -122,7 +124,7 @@ double DiscreteGaussian::sigma() const {
 DiscreteGaussian noise_of_a_site(double sigma, uint64_t min_survivors) {
   const double own = sigma / std::sqrt(static_cast<double>(min_survivors));
   if (!(own >= 8) || min_survivors == 0) {
-    bad_choice(kWhere,
+    bad_choice(kDiscreteGaussianWhere,
                "a site's share of the noise must be at least 8 steps of the ring: below, a sum of "
                "discrete Gaussians is not as good as one",
                std::to_string(own),

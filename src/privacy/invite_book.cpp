@@ -13,7 +13,7 @@
 namespace kamerton::privacy {
 namespace {
 
-constexpr std::string_view kStart = "kamerton-invite-1.";
+constexpr std::string_view kInviteBookStart = "kamerton-invite-1.";
 constexpr size_t kHex = 64;
 
 }  // namespace
@@ -48,7 +48,7 @@ std::vector<Invite> invites_from_text(std::string_view text) {
 }
 
 std::string token_text(const Secret& secret, const std::string& authority_fingerprint) {
-  return std::string(kStart) + to_hexadecimal(secret.data(), Secret::kBytes) + "." +
+  return std::string(kInviteBookStart) + to_hexadecimal(secret.data(), Secret::kBytes) + "." +
          authority_fingerprint;
 }
 
@@ -58,15 +58,17 @@ std::string token_digest(const Secret& secret) {
 }
 
 InviteToken read_token(std::string_view token) {
-  if (token.size() != kStart.size() + kHex + 1 + kHex || !token.starts_with(kStart) ||
-      token[kStart.size() + kHex] != '.') {
+  if (token.size() != kInviteBookStart.size() + kHex + 1 + kHex ||
+      !token.starts_with(kInviteBookStart) || token[kInviteBookStart.size() + kHex] != '.') {
     bad_data("privacy.invite", "this is not an invitation: 'kamerton-invite-1.' and two numbers");
   }
   InviteToken result;
-  from_hexadecimal(
-      token.substr(kStart.size(), kHex), result.secret.data(), Secret::kBytes, "an invitation");
+  from_hexadecimal(token.substr(kInviteBookStart.size(), kHex),
+                   result.secret.data(),
+                   Secret::kBytes,
+                   "an invitation");
   Secret pinned;
-  result.authority = std::string(token.substr(kStart.size() + kHex + 1));
+  result.authority = std::string(token.substr(kInviteBookStart.size() + kHex + 1));
   from_hexadecimal(result.authority, pinned.data(), Secret::kBytes, "an invitation");
   return result;
 }

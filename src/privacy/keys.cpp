@@ -12,7 +12,7 @@
 namespace kamerton::privacy {
 namespace {
 
-constexpr char kWhere[] = "privacy.keys";
+constexpr char kKeysWhere[] = "privacy.keys";
 
 const uint8_t* raw(std::string_view text) {
   return reinterpret_cast<const uint8_t*>(text.data());
@@ -73,7 +73,7 @@ Secret AgreementKey::agree(const PublicKey& peer,
                            std::string_view context) const {
   Secret shared;
   if (crypto_scalarmult(shared.data(), seed_.data(), peer.data()) != 0) {
-    bad_data(kWhere, "a public key is of small order: no secret comes of it");
+    bad_data(kKeysWhere, "a public key is of small order: no secret comes of it");
   }
   WireWriter bound;
   bound.text(context);
@@ -120,7 +120,7 @@ std::string open(const Secret& key, std::string_view box, std::string_view bound
   constexpr size_t kNonce = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES;
   start_sodium();
   if (box.size() < kSealBytes) {
-    refuse(kWhere, "a sealed box is too short", std::to_string(box.size()) + " bytes");
+    refuse(kKeysWhere, "a sealed box is too short", std::to_string(box.size()) + " bytes");
   }
   std::string text(box.size() - kSealBytes, '\0');
   if (crypto_aead_xchacha20poly1305_ietf_decrypt(reinterpret_cast<uint8_t*>(text.data()),
@@ -132,7 +132,7 @@ std::string open(const Secret& key, std::string_view box, std::string_view bound
                                                  bound.size(),
                                                  raw(box),
                                                  key.data()) != 0) {
-    refuse(kWhere,
+    refuse(kKeysWhere,
            "a sealed box does not open: made under another key, for another place, or changed");
   }
   return text;

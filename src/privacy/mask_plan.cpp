@@ -16,8 +16,8 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little);  // streams are read as words
 
-constexpr uint16_t kKind = 16;
-constexpr uint16_t kVersion = 1;
+constexpr uint16_t kMaskPlanKind = 16;
+constexpr uint16_t kMaskPlanVersion = 1;
 constexpr size_t kPieceBytes = size_t{1} << 16;
 constexpr size_t kMaxTerms = size_t{1} << 24;
 
@@ -80,7 +80,7 @@ void MaskPlan::apply(std::span<uint64_t> values, uint64_t first, uint64_t lane) 
 }
 
 std::string MaskPlan::encode() const {
-  WireWriter writer(kKind, kVersion);
+  WireWriter writer(kMaskPlanKind, kMaskPlanVersion);
   writer.u32(static_cast<uint32_t>(terms_.size()));
   for (const Term& term : terms_) {
     writer.u8(term.add ? 1 : 0);
@@ -90,7 +90,7 @@ std::string MaskPlan::encode() const {
 }
 
 MaskPlan MaskPlan::decode(std::string_view bytes) {
-  WireReader reader(bytes, kKind, kVersion, "a mask plan");
+  WireReader reader(bytes, kMaskPlanKind, kMaskPlanVersion, "a mask plan");
   MaskPlan plan;
   plan.terms_.resize(reader.count(kMaxTerms, 1 + Secret::kBytes));
   for (Term& term : plan.terms_) {

@@ -10,12 +10,13 @@
 namespace kamerton::privacy {
 namespace {
 
-constexpr char kWhere[] = "privacy.certificate";
+constexpr char kOpensslHandleWhere[] = "privacy.certificate";
 constexpr size_t kMaxPem = size_t{64} << 10;
 
 void check_size(std::string_view pem, const std::string& what) {
   if (pem.empty() || pem.size() > kMaxPem) {
-    bad_data(kWhere, what + " is empty or too long", std::to_string(pem.size()) + " bytes");
+    bad_data(
+        kOpensslHandleWhere, what + " is empty or too long", std::to_string(pem.size()) + " bytes");
   }
 }
 
@@ -57,7 +58,7 @@ PublicKey raw_public_key(EVP_PKEY* key, const std::string& what) {
   if (key == nullptr || EVP_PKEY_id(key) != EVP_PKEY_ED25519 ||
       EVP_PKEY_get_raw_public_key(key, raw.data(), &size) != 1 || size != raw.size()) {
     ERR_clear_error();
-    bad_data(kWhere, what + " does not hold an Ed25519 key");
+    bad_data(kOpensslHandleWhere, what + " does not hold an Ed25519 key");
   }
   return raw;
 }
@@ -68,7 +69,7 @@ Certificate parse_certificate(std::string_view pem) {
   Certificate certificate(PEM_read_bio_X509(bio.get(), nullptr, no_passphrase, nullptr));
   ERR_clear_error();
   if (certificate == nullptr) {
-    bad_data(kWhere, "this is not a certificate in PEM form");
+    bad_data(kOpensslHandleWhere, "this is not a certificate in PEM form");
   }
   return certificate;
 }
@@ -79,7 +80,7 @@ Request parse_request(std::string_view pem) {
   Request request(PEM_read_bio_X509_REQ(bio.get(), nullptr, no_passphrase, nullptr));
   ERR_clear_error();
   if (request == nullptr) {
-    bad_data(kWhere, "this is not a certificate request in PEM form");
+    bad_data(kOpensslHandleWhere, "this is not a certificate request in PEM form");
   }
   return request;
 }
@@ -87,14 +88,14 @@ Request parse_request(std::string_view pem) {
 std::string name_entry(const X509_NAME* name, int nid, const std::string& what) {
   const int at = X509_NAME_get_index_by_NID(name, nid, -1);
   if (at < 0 || X509_NAME_get_index_by_NID(name, nid, at) >= 0) {
-    bad_data(kWhere, what + " must have exactly one " + OBJ_nid2ln(nid));
+    bad_data(kOpensslHandleWhere, what + " must have exactly one " + OBJ_nid2ln(nid));
   }
   unsigned char* bytes = nullptr;
   const int size =
       ASN1_STRING_to_UTF8(&bytes, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at)));
   if (size < 0) {
     ERR_clear_error();
-    bad_data(kWhere, what + " has a name that is not text");
+    bad_data(kOpensslHandleWhere, what + " has a name that is not text");
   }
   std::string text(reinterpret_cast<char*>(bytes), static_cast<size_t>(size));
   OPENSSL_free(bytes);

@@ -10,7 +10,7 @@
 namespace kamerton::privacy {
 namespace {
 
-constexpr char kWhere[] = "privacy.ring";
+constexpr char kRingWhere[] = "privacy.ring";
 
 /// Random bits in large helpings: a call to the source for each element would cost more than all
 /// else.
@@ -37,7 +37,7 @@ template <class Word>
 void check_width(int bits) {
   if (bits != static_cast<int>(8 * sizeof(Word))) {
     throw core::Error(core::ErrorKind::Internal,
-                      {.where = kWhere,
+                      {.where = kRingWhere,
                        .what = "the words are not as wide as the ring",
                        .got = std::to_string(8 * sizeof(Word)),
                        .allowed = std::to_string(bits)});
@@ -48,20 +48,21 @@ void check_width(int bits) {
 
 RingCodec::RingCodec(const RingConfig& config) : config_(config) {
   if (config.bits != 32 && config.bits != 64) {
-    bad_choice(kWhere, "a ring has 2^32 or 2^64 elements", std::to_string(config.bits) + " bits");
+    bad_choice(
+        kRingWhere, "a ring has 2^32 or 2^64 elements", std::to_string(config.bits) + " bits");
   }
   if (!(config.clip > 0) || !std::isfinite(config.clip)) {
     bad_choice(
-        kWhere, "the clipping bound must be above 0 and finite", std::to_string(config.clip));
+        kRingWhere, "the clipping bound must be above 0 and finite", std::to_string(config.clip));
   }
   if (config.terms == 0 || !(config.noise_bound >= 0)) {
-    bad_choice(kWhere, "a sum has at least one term, and noise a bound of at least 0");
+    bad_choice(kRingWhere, "a sum has at least one term, and noise a bound of at least 0");
   }
   // A double holds whole numbers exactly up to 2^53: more levels would not be reached.
   const double room = std::min(std::ldexp(1.0, config.bits - 1) - config.noise_bound - 1, 0x1p62);
   const double most = std::min(std::floor(room / static_cast<double>(config.terms)) * 2, 0x1p53);
   if (config.levels < 2 || config.levels % 2 != 0 || static_cast<double>(config.levels) > most) {
-    bad_choice(kWhere,
+    bad_choice(kRingWhere,
                "the sum of " + std::to_string(config.terms) +
                    " terms must not wrap in a ring of 2^" + std::to_string(config.bits),
                std::to_string(config.levels) + " levels",
@@ -77,7 +78,7 @@ double RingCodec::scaled(Real value, uint64_t index, RingReport& report) const {
   const auto wide = static_cast<double>(value);
   if (!std::isfinite(wide)) {
     throw core::Error(core::ErrorKind::Numeric,
-                      {.where = kWhere,
+                      {.where = kRingWhere,
                        .what = "element " + std::to_string(index) + " is not a finite number",
                        .got = std::to_string(wide),
                        .hint = "leave this update out"});

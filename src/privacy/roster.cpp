@@ -14,15 +14,15 @@
 namespace kamerton::privacy {
 namespace {
 
-constexpr char kWhere[] = "privacy.roster";
+constexpr char kRosterWhere[] = "privacy.roster";
 constexpr char kPurpose[] = "roster";
-constexpr size_t kMaxBytes = size_t{64} << 20;
+constexpr size_t kRosterMaxBytes = size_t{64} << 20;
 
 std::string hex_of(const PublicKey& key) {
   return to_hexadecimal(key.data(), key.size());
 }
 
-core::Json json_of(const Roster& roster) {
+core::Json json_of_roster(const Roster& roster) {
   core::Json members = core::Json::array();
   for (const Member& member : roster.members) {
     members.push_back({{"id", member.id},
@@ -51,7 +51,7 @@ Member member_of(const core::Json& json, const std::string& origin) {
   Member member;
   const int64_t id = core::json_int(json, "id", origin);
   if (id < 0 || id > UINT32_MAX) {
-    bad_data(kWhere, origin + " has a number out of range", std::to_string(id));
+    bad_data(kRosterWhere, origin + " has a number out of range", std::to_string(id));
   }
   member.id = static_cast<uint32_t>(id);
   member.name = core::json_string(json, "name", origin);
@@ -69,7 +69,7 @@ Member member_of(const core::Json& json, const std::string& origin) {
 const core::Json& array_of(const core::Json& json, const char* key) {
   const core::Json* found = core::json_find(json, key);
   if (found == nullptr || !found->is_array()) {
-    bad_data(kWhere, std::string("a roster's '") + key + "' is not a list");
+    bad_data(kRosterWhere, std::string("a roster's '") + key + "' is not a list");
   }
   return *found;
 }
@@ -93,37 +93,40 @@ const Member& Roster::admit(const CertificateInfo& certificate, Role role, int64
   const std::string who = std::string(name_of(certificate.role)) + " '" + certificate.name + "'";
   const Member* member = find(certificate.name);
   if (member == nullptr || certificate.federation != federation) {
-    refuse(kWhere, who + " is not a member of '" + federation + "'");
+    refuse(kRosterWhere, who + " is not a member of '" + federation + "'");
   }
   const bool listed = std::any_of(revoked.begin(), revoked.end(), [&](const auto& one) {
     return one.serial == certificate.serial;
   });
   if (member->revoked_at != 0 || listed) {
-    refuse(kWhere,
+    refuse(kRosterWhere,
            "the certificate of " + who + " is revoked" +
                (member->reason.empty() ? "" : " (" + member->reason + ")"));
   }
   if (member->fingerprint != certificate.fingerprint) {
-    refuse(kWhere, who + " has another key than the roster says");
+    refuse(kRosterWhere, who + " has another key than the roster says");
   }
   if (certificate.role != role || member->role != role) {
-    refuse(kWhere, who + " may not act as " + std::string(name_of(role)));
+    refuse(kRosterWhere, who + " may not act as " + std::string(name_of(role)));
   }
   if (now > certificate.not_after) {
-    refuse(kWhere, "the certificate of " + who + " has expired", time_text(certificate.not_after));
+    refuse(kRosterWhere,
+           "the certificate of " + who + " has expired",
+           time_text(certificate.not_after));
   }
   return *member;
 }
 
 std::string Roster::to_signed_text(const SigningKey& authority) const {
-  core::Json json = json_of(*this);
+  core::Json json = json_of_roster(*this);
   const Signature signature = authority.sign(kPurpose, json.dump());
   json["signature"] = to_hexadecimal(signature.data(), signature.size());
   return json.dump(1) + "\n";
 }
 
 Roster Roster::from_signed_text(std::string_view text, const PublicKey& authority) {
-  core::Json json = core::parse_json(text, "a roster", {.max_bytes = kMaxBytes, .max_depth = 8});
+  core::Json json =
+      core::parse_json(text, "a roster", {.max_bytes = kRosterMaxBytes, .max_depth = 8});
   Signature signature;
   from_hexadecimal(core::json_string(json, "signature", "a roster"),
                    signature.data(),
@@ -131,18 +134,18 @@ Roster Roster::from_signed_text(std::string_view text, const PublicKey& authorit
                    "a roster's signature");
   json.erase("signature");
   if (!verify(authority, kPurpose, json.dump(), signature)) {
-    refuse(kWhere, "the roster is not signed by the federation's authority, or was changed");
+    refuse(kRosterWhere, "the roster is not signed by the federation's authority, or was changed");
   }
   Roster roster;
   if (core::json_string(json, "format", "a roster") != "kamerton roster 1") {
-    bad_data(kWhere, "a roster has another format", {}, "kamerton roster 1");
+    bad_data(kRosterWhere, "a roster has another format", {}, "kamerton roster 1");
   }
   roster.federation = core::json_string(json, "federation", "a roster");
   roster.version = static_cast<uint64_t>(core::json_int(json, "version", "a roster"));
   for (const core::Json& member : array_of(json, "members")) {
     roster.members.push_back(member_of(member, "a member of the roster"));
     if (roster.members.size() > 1 && roster.members.rbegin()[1].id >= roster.members.back().id) {
-      bad_data(kWhere, "a roster's members are not in ascending order");
+      bad_data(kRosterWhere, "a roster's members are not in ascending order");
     }
   }
   for (const core::Json& one : array_of(json, "revoked")) {

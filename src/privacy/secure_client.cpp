@@ -13,7 +13,7 @@
 namespace kamerton::privacy {
 namespace {
 
-constexpr char kWhere[] = "privacy.secure_client";
+constexpr char kSecureClientWhere[] = "privacy.secure_client";
 
 std::string named(const SecureRound& round, uint32_t site) {
   const SecureSite* found = round.find(site);
@@ -23,7 +23,8 @@ std::string named(const SecureRound& round, uint32_t site) {
 /// A step was taken with another message before: an answer to this one could undo what that one
 /// hid.
 [[noreturn]] void refuse_second(const std::string& what) {
-  refuse(kWhere, what + " differs from the one that this round has already been answered with");
+  refuse(kSecureClientWhere,
+         what + " differs from the one that this round has already been answered with");
 }
 
 void check_book(const SecureClient::State& state, const KeyBook& book) {
@@ -33,19 +34,19 @@ void check_book(const SecureClient::State& state, const KeyBook& book) {
     if (site == nullptr ||
         !verify(
             site->identity, kAdvertPurpose, advert_text(state.digest, advert), advert.signature)) {
-      refuse(kWhere,
+      refuse(kSecureClientWhere,
              "the keys of " + named(round, advert.site) +
                  " are not signed by its certificate for this round and model");
     }
   }
   const KeyAdvert* own = book.find(state.site);
   if (own == nullptr || !(*own == state.advert)) {
-    refuse(kWhere, "the key book does not hold this site's own keys");
+    refuse(kSecureClientWhere, "the key book does not hold this site's own keys");
   }
   const size_t holders = holders_in(state.neighbors, book, state.site).size();
   if (book.adverts.size() < round.quorum || holders < round.threshold) {
     bad_data(
-        kWhere,
+        kSecureClientWhere,
         "too few sites are in the round",
         std::to_string(book.adverts.size()) + " sites, " + std::to_string(holders) + " holders",
         "at least " + std::to_string(round.quorum) + " sites and " +
@@ -111,21 +112,22 @@ HeldShares open_box(const SecureClient::State& state, const SealedShares& box) {
 void check_survivors(const SecureClient::State& state, const SurvivorList& survivors) {
   const SecureRound& round = state.round;
   if (!survivors.contains(state.site)) {
-    refuse(kWhere, "a list of survivors without this site would reveal its masks' key");
+    refuse(kSecureClientWhere, "a list of survivors without this site would reveal its masks' key");
   }
   for (size_t i = 0; i < survivors.sites.size(); ++i) {
     const uint32_t site = survivors.sites[i];
     if ((i > 0 && site <= survivors.sites[i - 1]) || state.book->find(site) == nullptr) {
-      refuse(kWhere, "a list of survivors names a site twice, or one that is not in the round");
+      refuse(kSecureClientWhere,
+             "a list of survivors names a site twice, or one that is not in the round");
     }
     const bool neighbor = std::binary_search(state.neighbors.begin(), state.neighbors.end(), site);
     if (neighbor && !state.held.contains(site)) {
-      refuse(kWhere,
+      refuse(kSecureClientWhere,
              named(round, site) + " is said to survive, but its shares were never delivered");
     }
   }
   if (survivors.sites.size() < round.quorum) {
-    refuse(kWhere,
+    refuse(kSecureClientWhere,
            "too few survivors: their sum would say too much about each",
            std::to_string(survivors.sites.size()),
            "at least " + std::to_string(round.quorum));
@@ -145,12 +147,13 @@ void check_votes(const SecureClient::State& state, const VoteBook& book) {
                 kVotePurpose,
                 vote_text(state.digest, state.book_digest, vote.site, *state.survivors),
                 vote.signature)) {
-      refuse(kWhere, named(state.round, vote.site) + " has not signed this list of survivors");
+      refuse(kSecureClientWhere,
+             named(state.round, vote.site) + " has not signed this list of survivors");
     }
     ++good;
   }
   if (good < state.round.quorum) {
-    refuse(kWhere,
+    refuse(kSecureClientWhere,
            "too few sites have signed the list of survivors: others may have been told another one",
            std::to_string(good),
            "at least " + std::to_string(state.round.quorum));
@@ -172,7 +175,7 @@ SecureClient::SecureClient(const SecureRound& round,
     : state_(std::make_unique<State>(round, site, identity, random)) {
   if (received_model != round.model) {
     refuse(
-        kWhere,
+        kSecureClientWhere,
         "the model that arrived is not the one that the round is about: other sites may have been "
         "sent another",
         storage::to_hex(received_model),
@@ -210,7 +213,7 @@ void SecureClient::receive(const ShareDelivery& delivery) {
     return;
   }
   if (!state.book) {
-    refuse(kWhere, "shares arrived before the key book");
+    refuse(kSecureClientWhere, "shares arrived before the key book");
   }
   std::map<uint32_t, HeldShares> held = state.held;
   for (const SealedShares& box : delivery.boxes) {
@@ -218,14 +221,14 @@ void SecureClient::receive(const ShareDelivery& delivery) {
         std::binary_search(state.neighbors.begin(), state.neighbors.end(), box.from);
     if (delivery.site != state.site || box.to != state.site || !neighbor ||
         state.book->find(box.from) == nullptr || held.contains(box.from)) {
-      refuse(kWhere,
+      refuse(kSecureClientWhere,
              "a share is not for this site, or not from a neighbor",
              named(state.round, box.from));
     }
     held[box.from] = open_box(state, box);
   }
   if (held.size() < state.round.threshold) {
-    bad_data(kWhere,
+    bad_data(kSecureClientWhere,
              "too few neighbors have shared their secrets",
              std::to_string(held.size()),
              "at least " + std::to_string(state.round.threshold));
@@ -237,10 +240,10 @@ void SecureClient::receive(const ShareDelivery& delivery) {
 MaskPlan SecureClient::masks(const storage::Digest& input) {
   State& state = *state_;
   if (!state.delivery) {
-    refuse(kWhere, "masks are asked for before the shares arrived");
+    refuse(kSecureClientWhere, "masks are asked for before the shares arrived");
   }
   if (state.input && *state.input != input) {
-    refuse(kWhere,
+    refuse(kSecureClientWhere,
            "another input has been masked in this round: two under one mask would give away their "
            "difference",
            storage::to_hex(input),
@@ -268,7 +271,7 @@ const ConsistencyVote& SecureClient::vote(const SurvivorList& survivors) {
     return state.vote;
   }
   if (!state.input) {
-    refuse(kWhere, "survivors are named before this site's input was masked");
+    refuse(kSecureClientWhere, "survivors are named before this site's input was masked");
   }
   check_survivors(state, survivors);
   state.survivors = survivors;
@@ -282,11 +285,11 @@ const ConsistencyVote& SecureClient::vote(const SurvivorList& survivors) {
 const Reveal& SecureClient::reveal(const VoteBook& book) {
   State& state = *state_;
   if (!state.survivors) {
-    refuse(kWhere, "shares are asked for before this site voted on the survivors");
+    refuse(kSecureClientWhere, "shares are asked for before this site voted on the survivors");
   }
   if (book.survivors.sites != state.survivors->sites) {
     refuse(
-        kWhere,
+        kSecureClientWhere,
         "shares are asked for under another list of survivors than this site voted for: both kinds "
         "of shares of one site would become known");
   }

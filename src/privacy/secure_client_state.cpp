@@ -9,13 +9,13 @@
 namespace kamerton::privacy {
 namespace {
 
-constexpr char kWhere[] = "privacy.secure_client";
-constexpr uint16_t kKind = 32;
-constexpr uint16_t kVersion = 1;
+constexpr char kSecureClientStateWhere[] = "privacy.secure_client";
+constexpr uint16_t kSecureClientStateKind = 32;
+constexpr uint16_t kSecureClientStateVersion = 1;
 /// Of one message of the largest round; the writer is this program.
 constexpr size_t kMaxMessage = size_t{64} << 20;
 
-void put(WireWriter& writer, const Secret& secret) {
+void put_secure_client_state(WireWriter& writer, const Secret& secret) {
   writer.raw(secret.bytes());
 }
 
@@ -66,7 +66,8 @@ SecureClient::State::State(const SecureRound& a_round,
   round.check();
   const SecureSite* own = round.find(site);
   if (own == nullptr || own->identity != identity.public_key()) {
-    refuse(kWhere, "the round does not name this site with the key of its certificate");
+    refuse(kSecureClientStateWhere,
+           "the round does not name this site with the key of its certificate");
   }
   neighbors = round.neighbors_of(site);
 }
@@ -83,12 +84,12 @@ void SecureClient::State::draw_keys(const AgreementKey& channel_key,
 }
 
 std::string SecureClient::State::encode() const {
-  WireWriter writer(kKind, kVersion);
+  WireWriter writer(kSecureClientStateKind, kSecureClientStateVersion);
   writer.text(round.encode());
   writer.u32(site);
-  put(writer, channel.seed());
-  put(writer, mask_scalar);
-  put(writer, self_scalar);
+  put_secure_client_state(writer, channel.seed());
+  put_secure_client_state(writer, mask_scalar);
+  put_secure_client_state(writer, self_scalar);
   put_optional(writer, book, [&](const KeyBook& value) {
     writer.text(value.encode());
     writer.text(bundle.encode());
@@ -96,8 +97,8 @@ std::string SecureClient::State::encode() const {
   writer.u32(static_cast<uint32_t>(held.size()));
   for (const auto& [of, shares] : held) {
     writer.u32(of);
-    put(writer, shares.mask);
-    put(writer, shares.self);
+    put_secure_client_state(writer, shares.mask);
+    put_secure_client_state(writer, shares.self);
   }
   put_optional(writer, delivery, [&](const storage::Digest& value) { writer.raw(value); });
   put_optional(writer, input, [&](const storage::Digest& value) { writer.raw(value); });
@@ -112,7 +113,8 @@ std::string SecureClient::State::encode() const {
 std::unique_ptr<SecureClient::State> SecureClient::State::decode(std::string_view bytes,
                                                                  const SigningKey& identity,
                                                                  RandomSource& random) {
-  WireReader reader(bytes, kKind, kVersion, "the state of a round");
+  WireReader reader(
+      bytes, kSecureClientStateKind, kSecureClientStateVersion, "the state of a round");
   const SecureRound round = SecureRound::decode(reader.text(kMaxMessage));
   const uint32_t site = reader.u32();
   auto state = std::make_unique<State>(round, site, identity, random);

@@ -8,7 +8,7 @@
 namespace kamerton::privacy {
 namespace {
 
-constexpr uint16_t kVersion = 1;
+constexpr uint16_t kSecureMessageVersion = 1;
 enum Kind : uint16_t {
   kAdvert = 2,
   kBook = 3,
@@ -22,7 +22,7 @@ enum Kind : uint16_t {
 /// A box holds two shares and their frame; anything longer is not one of ours.
 constexpr size_t kMaxBox = 512;
 
-void put(WireWriter& writer, const KeyAdvert& advert) {
+void put_secure_message(WireWriter& writer, const KeyAdvert& advert) {
   writer.u32(advert.site);
   writer.raw(advert.channel_key);
   writer.raw(advert.mask_key);
@@ -38,7 +38,7 @@ KeyAdvert get_advert(WireReader& reader) {
   return advert;
 }
 
-void put(WireWriter& writer, const ConsistencyVote& vote) {
+void put_secure_message(WireWriter& writer, const ConsistencyVote& vote) {
   writer.u32(vote.site);
   writer.raw(vote.signature);
 }
@@ -50,14 +50,14 @@ ConsistencyVote get_vote(WireReader& reader) {
   return vote;
 }
 
-void put(WireWriter& writer, const std::vector<uint32_t>& sites) {
+void put_secure_message(WireWriter& writer, const std::vector<uint32_t>& sites) {
   writer.u32(static_cast<uint32_t>(sites.size()));
   for (const uint32_t site : sites) {
     writer.u32(site);
   }
 }
 
-void put(WireWriter& writer, const std::vector<SealedShares>& boxes) {
+void put_secure_message(WireWriter& writer, const std::vector<SealedShares>& boxes) {
   writer.u32(static_cast<uint32_t>(boxes.size()));
   for (const SealedShares& box : boxes) {
     writer.u32(box.from);
@@ -97,29 +97,29 @@ std::vector<uint32_t> get_sites(WireReader& reader) {
 }  // namespace
 
 std::string KeyAdvert::encode() const {
-  WireWriter writer(kAdvert, kVersion);
-  put(writer, *this);
+  WireWriter writer(kAdvert, kSecureMessageVersion);
+  put_secure_message(writer, *this);
   return writer.take();
 }
 
 KeyAdvert KeyAdvert::decode(std::string_view bytes) {
-  WireReader reader(bytes, kAdvert, kVersion, "a key advert");
+  WireReader reader(bytes, kAdvert, kSecureMessageVersion, "a key advert");
   const KeyAdvert advert = get_advert(reader);
   reader.finish();
   return advert;
 }
 
 std::string KeyBook::encode() const {
-  WireWriter writer(kBook, kVersion);
+  WireWriter writer(kBook, kSecureMessageVersion);
   writer.u32(static_cast<uint32_t>(adverts.size()));
   for (const KeyAdvert& advert : adverts) {
-    put(writer, advert);
+    put_secure_message(writer, advert);
   }
   return writer.take();
 }
 
 KeyBook KeyBook::decode(std::string_view bytes) {
-  WireReader reader(bytes, kBook, kVersion, "a key book");
+  WireReader reader(bytes, kBook, kSecureMessageVersion, "a key book");
   KeyBook book;
   book.adverts.resize(reader.count(kMaxSecureSites, 4 + 32 + 32 + 64));
   for (KeyAdvert& advert : book.adverts) {
@@ -143,11 +143,11 @@ const KeyAdvert* KeyBook::find(uint32_t site) const {
 }
 
 std::string ShareBundle::encode() const {
-  WireWriter writer(kBundle, kVersion);
+  WireWriter writer(kBundle, kSecureMessageVersion);
   writer.u32(site);
   writer.raw(book);
   writer.raw(self_secret);
-  put(writer, boxes);
+  put_secure_message(writer, boxes);
   writer.u32(static_cast<uint32_t>(commitments.size()));
   for (const Commitment& commitment : commitments) {
     writer.u32(commitment.holder);
@@ -159,7 +159,7 @@ std::string ShareBundle::encode() const {
 }
 
 ShareBundle ShareBundle::decode(std::string_view bytes) {
-  WireReader reader(bytes, kBundle, kVersion, "a bundle of shares");
+  WireReader reader(bytes, kBundle, kSecureMessageVersion, "a bundle of shares");
   ShareBundle bundle;
   bundle.site = reader.u32();
   reader.raw(bundle.book);
@@ -179,14 +179,14 @@ ShareBundle ShareBundle::decode(std::string_view bytes) {
 }
 
 std::string ShareDelivery::encode() const {
-  WireWriter writer(kDelivery, kVersion);
+  WireWriter writer(kDelivery, kSecureMessageVersion);
   writer.u32(site);
-  put(writer, boxes);
+  put_secure_message(writer, boxes);
   return writer.take();
 }
 
 ShareDelivery ShareDelivery::decode(std::string_view bytes) {
-  WireReader reader(bytes, kDelivery, kVersion, "a delivery of shares");
+  WireReader reader(bytes, kDelivery, kSecureMessageVersion, "a delivery of shares");
   ShareDelivery delivery;
   delivery.site = reader.u32();
   delivery.boxes = get_boxes(reader);
@@ -196,13 +196,13 @@ ShareDelivery ShareDelivery::decode(std::string_view bytes) {
 }
 
 std::string SurvivorList::encode() const {
-  WireWriter writer(kSurvivors, kVersion);
-  put(writer, sites);
+  WireWriter writer(kSurvivors, kSecureMessageVersion);
+  put_secure_message(writer, sites);
   return writer.take();
 }
 
 SurvivorList SurvivorList::decode(std::string_view bytes) {
-  WireReader reader(bytes, kSurvivors, kVersion, "a list of survivors");
+  WireReader reader(bytes, kSurvivors, kSecureMessageVersion, "a list of survivors");
   SurvivorList list{get_sites(reader)};
   reader.finish();
   return list;
@@ -213,30 +213,30 @@ bool SurvivorList::contains(uint32_t site) const {
 }
 
 std::string ConsistencyVote::encode() const {
-  WireWriter writer(kVote, kVersion);
-  put(writer, *this);
+  WireWriter writer(kVote, kSecureMessageVersion);
+  put_secure_message(writer, *this);
   return writer.take();
 }
 
 ConsistencyVote ConsistencyVote::decode(std::string_view bytes) {
-  WireReader reader(bytes, kVote, kVersion, "a vote on the survivors");
+  WireReader reader(bytes, kVote, kSecureMessageVersion, "a vote on the survivors");
   const ConsistencyVote vote = get_vote(reader);
   reader.finish();
   return vote;
 }
 
 std::string VoteBook::encode() const {
-  WireWriter writer(kVotes, kVersion);
-  put(writer, survivors.sites);
+  WireWriter writer(kVotes, kSecureMessageVersion);
+  put_secure_message(writer, survivors.sites);
   writer.u32(static_cast<uint32_t>(votes.size()));
   for (const ConsistencyVote& vote : votes) {
-    put(writer, vote);
+    put_secure_message(writer, vote);
   }
   return writer.take();
 }
 
 VoteBook VoteBook::decode(std::string_view bytes) {
-  WireReader reader(bytes, kVotes, kVersion, "a book of votes");
+  WireReader reader(bytes, kVotes, kSecureMessageVersion, "a book of votes");
   VoteBook book;
   book.survivors.sites = get_sites(reader);
   book.votes.resize(reader.count(kMaxSecureSites, 4 + 64));
@@ -249,7 +249,7 @@ VoteBook VoteBook::decode(std::string_view bytes) {
 }
 
 std::string Reveal::encode() const {
-  WireWriter writer(kReveal, kVersion);
+  WireWriter writer(kReveal, kSecureMessageVersion);
   writer.u32(site);
   writer.u32(static_cast<uint32_t>(items.size()));
   for (const Item& item : items) {
@@ -262,7 +262,7 @@ std::string Reveal::encode() const {
 }
 
 Reveal Reveal::decode(std::string_view bytes) {
-  WireReader reader(bytes, kReveal, kVersion, "a reveal");
+  WireReader reader(bytes, kReveal, kSecureMessageVersion, "a reveal");
   Reveal reveal;
   reveal.site = reader.u32();
   reveal.items.resize(reader.count(kMaxSecureSites, 4 + 1 + Secret::kBytes));

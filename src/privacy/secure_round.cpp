@@ -12,9 +12,9 @@
 namespace kamerton::privacy {
 namespace {
 
-constexpr char kWhere[] = "privacy.secure_round";
-constexpr uint16_t kKind = 1;
-constexpr uint16_t kVersion = 1;
+constexpr char kSecureRoundWhere[] = "privacy.secure_round";
+constexpr uint16_t kSecureRoundKind = 1;
+constexpr uint16_t kSecureRoundVersion = 1;
 constexpr size_t kCompleteUpTo = 50;
 
 /// Positions on the ring that the graph is laid on, decided by the round's digest.
@@ -47,7 +47,7 @@ size_t SecureRound::holders() const {
 void SecureRound::check() const {
   const std::string number = std::to_string(sites.size());
   if (sites.size() < 3 || sites.size() > kMaxSecureSites) {
-    bad_choice(kWhere,
+    bad_choice(kSecureRoundWhere,
                "with fewer than 3 sites each learns the other's update from the sum",
                number + " sites",
                "3 to " + std::to_string(kMaxSecureSites));
@@ -55,21 +55,22 @@ void SecureRound::check() const {
   std::set<PublicKey> keys;
   for (size_t i = 0; i < sites.size(); ++i) {
     if (i > 0 && sites[i].id <= sites[i - 1].id) {
-      bad_choice(kWhere,
+      bad_choice(kSecureRoundWhere,
                  "the sites of a round must be in ascending order of their numbers, each once");
     }
     if (!keys.insert(sites[i].identity).second || sites[i].name.size() > kMaxSiteName) {
-      bad_choice(
-          kWhere, "two sites have one key, or a name is too long", "'" + sites[i].name + "'");
+      bad_choice(kSecureRoundWhere,
+                 "two sites have one key, or a name is too long",
+                 "'" + sites[i].name + "'");
     }
   }
   if (neighbors % 2 != 0 || neighbors + 1 > sites.size()) {
-    bad_choice(kWhere,
+    bad_choice(kSecureRoundWhere,
                "the number of neighbors must be even and below the number of sites",
                std::to_string(neighbors));
   }
   if (neighbors == 0 && sites.size() > kMaxComplete) {
-    bad_choice(kWhere,
+    bad_choice(kSecureRoundWhere,
                "so many sites cannot all exchange masks with each other",
                number + " sites",
                "at most " + std::to_string(kMaxComplete),
@@ -77,14 +78,14 @@ void SecureRound::check() const {
   }
   const size_t group = holders();
   if (threshold < 3 || threshold > group || 2 * threshold <= group) {
-    bad_choice(kWhere,
+    bad_choice(kSecureRoundWhere,
                "the threshold must be at least 3, more than half of a site's " +
                    std::to_string(group) + " share holders, and not above them",
                std::to_string(threshold),
                std::to_string(two_thirds(group)) + " against a coordinator that lies");
   }
   if (quorum < 3 || quorum > sites.size() || 2 * size_t{quorum} <= sites.size()) {
-    bad_choice(kWhere,
+    bad_choice(kSecureRoundWhere,
                "the quorum must be at least 3 and more than half of the sites",
                std::to_string(quorum),
                std::to_string(two_thirds(sites.size())) + " of " + number);
@@ -96,7 +97,7 @@ storage::Digest SecureRound::digest() const {
 }
 
 std::string SecureRound::encode() const {
-  WireWriter writer(kKind, kVersion);
+  WireWriter writer(kSecureRoundKind, kSecureRoundVersion);
   writer.raw(run);
   writer.u64(round);
   writer.raw(model);
@@ -113,7 +114,7 @@ std::string SecureRound::encode() const {
 }
 
 SecureRound SecureRound::decode(std::string_view bytes) {
-  WireReader reader(bytes, kKind, kVersion, "a round of secure aggregation");
+  WireReader reader(bytes, kSecureRoundKind, kSecureRoundVersion, "a round of secure aggregation");
   SecureRound round;
   reader.raw(round.run);
   round.round = reader.u64();

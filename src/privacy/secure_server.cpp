@@ -13,7 +13,7 @@
 namespace kamerton::privacy {
 namespace {
 
-constexpr char kWhere[] = "privacy.secure_server";
+constexpr char kSecureServerWhere[] = "privacy.secure_server";
 
 template <class Map>
 std::vector<uint32_t> keys_of(const Map& map) {
@@ -24,7 +24,7 @@ std::vector<uint32_t> keys_of(const Map& map) {
   return keys;
 }
 
-std::string_view name_of(SecureStage stage) {
+std::string_view stage_name(SecureStage stage) {
   constexpr std::string_view kNames[] = {
       "key adverts", "shares", "masked inputs", "votes", "reveals"};
   return kNames[static_cast<size_t>(stage)];
@@ -50,7 +50,7 @@ struct SecureServer::State {
 
   [[noreturn]] void refuse_site(uint32_t site, const std::string& why) const {
     const SecureSite* found = round.find(site);
-    refuse(kWhere,
+    refuse(kSecureServerWhere,
            "site " + std::to_string(site) + (found == nullptr ? "" : " '" + found->name + "'") +
                ": " + why);
   }
@@ -63,8 +63,8 @@ struct SecureServer::State {
     }
     if (stage != when) {
       refuse_site(site,
-                  "its message is for another stage (" + std::string(privacy::name_of(when)) +
-                      ") than the round is in (" + std::string(privacy::name_of(stage)) + ")");
+                  "its message is for another stage (" + std::string(stage_name(when)) +
+                      ") than the round is in (" + std::string(stage_name(stage)) + ")");
     }
     if (!awaited) {
       refuse_site(site, "it has dropped out of this round");
@@ -85,9 +85,9 @@ struct SecureServer::State {
   void need(size_t count, size_t least) const {
     if (count < least) {
       throw core::Error(core::ErrorKind::NoProgress,
-                        {.where = kWhere,
+                        {.where = kSecureServerWhere,
                          .what = "too few sites are left in the round after the stage '" +
-                                 std::string(privacy::name_of(stage)) + "'",
+                                 std::string(stage_name(stage)) + "'",
                          .got = std::to_string(count),
                          .allowed = "at least " + std::to_string(least),
                          .hint = "keep the model and start the round again with new keys"});

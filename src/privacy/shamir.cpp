@@ -11,7 +11,7 @@
 namespace kamerton::privacy {
 namespace {
 
-constexpr char kWhere[] = "privacy.shamir";
+constexpr char kShamirWhere[] = "privacy.shamir";
 static_assert(crypto_core_ed25519_SCALARBYTES == Secret::kBytes);
 
 Secret scalar_of(uint32_t value) {
@@ -45,7 +45,7 @@ void check_points(std::span<const uint32_t> points) {
   std::sort(sorted.begin(), sorted.end());
   const bool twice = std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end();
   if (sorted.empty() || sorted.front() == 0 || twice) {
-    bad_data(kWhere, "the points of shares must be distinct and above 0");
+    bad_data(kShamirWhere, "the points of shares must be distinct and above 0");
   }
 }
 
@@ -79,7 +79,7 @@ std::vector<Share> split(const Secret& secret,
   check_points(points);
   if (threshold < 1 || threshold > points.size() || !is_scalar(secret)) {
     throw core::Error(core::ErrorKind::Internal,
-                      {.where = kWhere, .what = "a secret cannot be split so"});
+                      {.where = kShamirWhere, .what = "a secret cannot be split so"});
   }
   std::vector<Secret> coefficients = {secret};
   for (uint32_t i = 1; i < threshold; ++i) {
@@ -134,7 +134,7 @@ Secret combine(std::span<const Share> shares, std::span<const Secret> weights) {
   Secret sum;
   for (size_t i = 0; i < weights.size(); ++i) {
     if (!is_scalar(shares[i].y)) {
-      bad_data(kWhere, "a share is not below the order of the field");
+      bad_data(kShamirWhere, "a share is not below the order of the field");
     }
     sum = add(sum, multiply(shares[i].y, weights[i]));
   }
@@ -143,7 +143,7 @@ Secret combine(std::span<const Share> shares, std::span<const Secret> weights) {
 
 Secret combine(std::span<const Share> shares, uint32_t threshold) {
   if (threshold < 1 || shares.size() < threshold) {
-    bad_data(kWhere,
+    bad_data(kShamirWhere,
              "too few shares",
              std::to_string(shares.size()),
              "at least " + std::to_string(threshold));

@@ -9,7 +9,7 @@
 namespace kamerton::privacy {
 namespace {
 
-constexpr char kWhere[] = "privacy.site_privacy";
+constexpr char kSitePrivacyWhere[] = "privacy.site_privacy";
 /// Deviations of noise for which the ring has room: beyond, with chance 2e-23 an element.
 constexpr double kRoom = 10;
 /// Elements of a site's noise are drawn exactly up to here.
@@ -46,7 +46,7 @@ SitePrivacyPlan plan_site_privacy(const SitePrivacyConfig& config) {
                      (config.bits == 32 || config.bits == 64);
   if (!sound) {
     bad_choice(
-        kWhere,
+        kSitePrivacyWhere,
         "clip and noise must be above 0, survivors between 1 and the sites, elements above 0, "
         "the ring of 32 or 64 bits");
   }
@@ -55,7 +55,7 @@ SitePrivacyPlan plan_site_privacy(const SitePrivacyConfig& config) {
     levels /= 2;
   }
   if (levels < 2) {
-    bad_choice(kWhere,
+    bad_choice(kSitePrivacyWhere,
                "sum and noise do not fit into a ring of 2^" + std::to_string(config.bits),
                std::to_string(config.sites) + " sites, noise " + std::to_string(config.noise),
                {},

@@ -9,13 +9,13 @@
 namespace kamerton::privacy {
 namespace {
 
-constexpr char kWhere[] = "privacy.wire";
-constexpr std::string_view kStart = "KPRV";
+constexpr char kWireWhere[] = "privacy.wire";
+constexpr std::string_view kWireStart = "KPRV";
 
 }  // namespace
 
 WireWriter::WireWriter(uint16_t kind, uint16_t version) {
-  bytes_ = kStart;
+  bytes_ = kWireStart;
   u16(kind);
   u16(version);
 }
@@ -49,7 +49,7 @@ void WireWriter::raw(std::span<const uint8_t> bytes) {
 void WireWriter::text(std::string_view bytes) {
   if (bytes.size() > UINT32_MAX) {
     throw core::Error(core::ErrorKind::Internal,
-                      {.where = kWhere, .what = "a string is too long for a message"});
+                      {.where = kWireWhere, .what = "a string is too long for a message"});
   }
   u32(static_cast<uint32_t>(bytes.size()));
   bytes_ += bytes;
@@ -60,7 +60,7 @@ WireReader::WireReader(std::string_view bytes, std::string what)
 
 WireReader::WireReader(std::string_view bytes, uint16_t kind, uint16_t version, std::string what)
     : rest_(bytes), what_(std::move(what)) {
-  if (take(kStart.size()) != kStart) {
+  if (take(kWireStart.size()) != kWireStart) {
     refuse("it does not begin as our messages do");
   }
   if (const uint16_t found = u16(); found != kind) {
@@ -72,7 +72,7 @@ WireReader::WireReader(std::string_view bytes, uint16_t kind, uint16_t version, 
 }
 
 void WireReader::refuse(const std::string& why, const std::string& got) const {
-  bad_data(kWhere, what_ + " is not valid: " + why, got);
+  bad_data(kWireWhere, what_ + " is not valid: " + why, got);
 }
 
 std::string_view WireReader::take(size_t bytes) {

@@ -18,13 +18,13 @@
 namespace kamerton::storage {
 namespace {
 
-constexpr char kWhere[] = "storage.digest";
+constexpr char kDigestWhere[] = "storage.digest";
 constexpr size_t kReadPiece = size_t{1} << 20;
 
 void sodium_check(int code, const char* call) {
   if (code < 0) {
     throw core::Error(core::ErrorKind::Internal,
-                      {.where = kWhere,
+                      {.where = kDigestWhere,
                        .what = std::string("libsodium's ") + call + " failed",
                        .got = std::to_string(code),
                        .allowed = "",
@@ -46,7 +46,7 @@ void read_range(int descriptor,
   while (length > 0) {
     const auto piece = static_cast<size_t>(std::min<uint64_t>(length, buffer.size()));
     if (const int error = read_fully(descriptor, buffer.data(), piece, offset); error != 0) {
-      throw_read_error(kWhere, path, error);
+      throw_read_error(kDigestWhere, path, error);
     }
     feed({buffer.data(), piece});
     offset += piece;
@@ -142,7 +142,7 @@ Digest digest_of(std::string_view text, DigestKind kind) {
 
 Digest digest_of_file(const std::filesystem::path& path, DigestKind kind) {
   uint64_t size = 0;
-  const Descriptor file = open_regular_file(kWhere, path, size);
+  const Descriptor file = open_regular_file(kDigestWhere, path, size);
   std::vector<std::byte> buffer(kReadPiece);
   Hasher hasher(kind);
   read_range(file.get(), path, 0, size, buffer, [&](auto bytes) { hasher.update(bytes); });
@@ -151,7 +151,7 @@ Digest digest_of_file(const std::filesystem::path& path, DigestKind kind) {
 
 Digest tree_digest_of_file(const std::filesystem::path& path, int num_threads) {
   uint64_t size = 0;
-  const Descriptor file = open_regular_file(kWhere, path, size);
+  const Descriptor file = open_regular_file(kDigestWhere, path, size);
   const uint64_t num_pieces = (size + kTreePiece - 1) / kTreePiece;
   std::vector<Leaf> leaves(num_pieces);
   std::atomic<uint64_t> next = 0;

@@ -17,7 +17,7 @@
 namespace kamerton::storage {
 namespace {
 
-constexpr char kWhere[] = "storage.filesystem";
+constexpr char kFilesystemWhere[] = "storage.filesystem";
 
 /// The nearest ancestor that exists: statvfs of a folder that will be made later.
 std::filesystem::path existing_ancestor(std::filesystem::path path) {
@@ -37,25 +37,25 @@ class PosixFileSystem final : public FileSystem {
   void write_file(const std::filesystem::path& path, std::string_view bytes) override {
     Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
     if (!file) {
-      throw_write_error(kWhere, path, errno, bytes.size());
+      throw_write_error(kFilesystemWhere, path, errno, bytes.size());
     }
     if (const int error = write_fully(file.get(), bytes.data(), bytes.size(), 0); error != 0) {
-      throw_write_error(kWhere, path, error, bytes.size());
+      throw_write_error(kFilesystemWhere, path, error, bytes.size());
     }
     if (::fsync(file.get()) != 0) {
-      throw_write_error(kWhere, path, errno, bytes.size());
+      throw_write_error(kFilesystemWhere, path, errno, bytes.size());
     }
     if (const int error = file.close(); error != 0) {
-      throw_write_error(kWhere, path, error, bytes.size());
+      throw_write_error(kFilesystemWhere, path, error, bytes.size());
     }
   }
 
   std::string read_file(const std::filesystem::path& path, uint64_t max_bytes) const override {
     uint64_t size = 0;
-    const Descriptor file = open_regular_file(kWhere, path, size);
+    const Descriptor file = open_regular_file(kFilesystemWhere, path, size);
     if (size > max_bytes) {
       throw core::Error(core::ErrorKind::Data,
-                        {.where = kWhere,
+                        {.where = kFilesystemWhere,
                          .what = "'" + path.string() + "' is too long",
                          .got = core::format_bytes(size),
                          .allowed = "at most " + core::format_bytes(max_bytes),
@@ -63,14 +63,14 @@ class PosixFileSystem final : public FileSystem {
     }
     std::string text(size, '\0');
     if (const int error = read_fully(file.get(), text.data(), size, 0); error != 0) {
-      throw_read_error(kWhere, path, error);
+      throw_read_error(kFilesystemWhere, path, error);
     }
     return text;
   }
 
   void rename(const std::filesystem::path& from, const std::filesystem::path& to) override {
     if (::rename(from.c_str(), to.c_str()) != 0) {
-      throw_write_error(kWhere, to, errno);
+      throw_write_error(kFilesystemWhere, to, errno);
     }
   }
 
@@ -78,11 +78,11 @@ class PosixFileSystem final : public FileSystem {
     const std::filesystem::path place = folder.empty() ? std::filesystem::path(".") : folder;
     const Descriptor directory(::open(place.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!directory) {
-      throw_write_error(kWhere, place, errno);
+      throw_write_error(kFilesystemWhere, place, errno);
     }
     // EINVAL: a file system without folder fsync (its renames are then as durable as they get).
     if (::fsync(directory.get()) != 0 && errno != EINVAL) {
-      throw_write_error(kWhere, place, errno);
+      throw_write_error(kFilesystemWhere, place, errno);
     }
   }
 
@@ -93,7 +93,7 @@ class PosixFileSystem final : public FileSystem {
       error = std::make_error_code(std::errc::not_a_directory);
     }
     if (error) {
-      throw_write_error(kWhere, folder, error.value());
+      throw_write_error(kFilesystemWhere, folder, error.value());
     }
   }
 
@@ -101,7 +101,7 @@ class PosixFileSystem final : public FileSystem {
     std::error_code error;
     std::filesystem::remove_all(path, error);
     if (error) {
-      throw_write_error(kWhere, path, error.value());
+      throw_write_error(kFilesystemWhere, path, error.value());
     }
   }
 
@@ -113,7 +113,7 @@ class PosixFileSystem final : public FileSystem {
       names.push_back(entry->path().filename().string());
     }
     if (error && error != std::errc::no_such_file_or_directory) {
-      throw_read_error(kWhere, folder, error.value());
+      throw_read_error(kFilesystemWhere, folder, error.value());
     }
     std::sort(names.begin(), names.end());
     return names;
@@ -136,7 +136,7 @@ class PosixFileSystem final : public FileSystem {
     const auto place = existing_ancestor(folder);
     struct statvfs status = {};
     if (::statvfs(place.c_str(), &status) != 0) {
-      throw_read_error(kWhere, place, errno);
+      throw_read_error(kFilesystemWhere, place, errno);
     }
     return static_cast<uint64_t>(status.f_bavail) * status.f_frsize;
   }
@@ -172,13 +172,13 @@ void write_file_atomic(FileSystem& files,
 void sync_file(const std::filesystem::path& path) {
   Descriptor file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
   if (!file) {
-    throw_write_error(kWhere, path, errno);
+    throw_write_error(kFilesystemWhere, path, errno);
   }
   if (::fsync(file.get()) != 0) {
-    throw_write_error(kWhere, path, errno);
+    throw_write_error(kFilesystemWhere, path, errno);
   }
   if (const int error = file.close(); error != 0) {
-    throw_write_error(kWhere, path, error);
+    throw_write_error(kFilesystemWhere, path, error);
   }
 }
 

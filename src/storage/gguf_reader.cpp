@@ -16,14 +16,14 @@ namespace kamerton::storage {
 namespace {
 
 constexpr uint64_t kMaxPairs = 65'536;
-constexpr uint64_t kMaxTensors = 1'000'000;
+constexpr uint64_t kGgufReaderMaxTensors = 1'000'000;
 constexpr uint64_t kMaxKeyBytes = 65'535;  // the format's own limit
-constexpr uint64_t kMaxNameBytes = 1'024;
+constexpr uint64_t kGgufReaderMaxNameBytes = 1'024;
 constexpr uint64_t kMaxTextBytes = uint64_t{64} << 20;
 constexpr uint64_t kMaxValues = uint64_t{16}
                                 << 20;  // over all arrays: a value costs 16 bytes in memory
 constexpr int kMaxNesting = 3;
-constexpr uint32_t kMaxDims = 4;  // ggml's GGML_MAX_DIMS
+constexpr uint32_t kGgufReaderMaxDims = 4;  // ggml's GGML_MAX_DIMS
 constexpr uint64_t kMaxAlignment = uint64_t{1} << 20;
 
 // Value types of the format.
@@ -115,10 +115,10 @@ void GgufReader::read_preamble(uint64_t& num_tensors, uint64_t& num_pairs) {
   num_pairs = number<uint64_t>("the number of metadata pairs");
   // Every tensor takes at least 24 bytes, every pair 13: counts beyond the file are refused before
   // anything is reserved.
-  if (num_tensors > std::min(kMaxTensors, remaining() / 24)) {
+  if (num_tensors > std::min(kGgufReaderMaxTensors, remaining() / 24)) {
     reject("the number of tensors cannot be",
            std::to_string(num_tensors),
-           "at most " + std::to_string(std::min(kMaxTensors, remaining() / 24)));
+           "at most " + std::to_string(std::min(kGgufReaderMaxTensors, remaining() / 24)));
   }
   if (num_pairs > std::min(kMaxPairs, remaining() / 13)) {
     reject("the number of metadata pairs cannot be",
@@ -214,13 +214,13 @@ void GgufReader::read_metadata(uint64_t num_pairs) {
 
 GgufTensor GgufReader::tensor() {
   GgufTensor result;
-  result.name = text("a tensor's name", kMaxNameBytes);
+  result.name = text("a tensor's name", kGgufReaderMaxNameBytes);
   const std::string what = "tensor '" + result.name + "'";
   const auto num_dims = number<uint32_t>(what);
-  if (num_dims > kMaxDims) {
+  if (num_dims > kGgufReaderMaxDims) {
     reject(what + " has too many dimensions",
            std::to_string(num_dims),
-           "at most " + std::to_string(kMaxDims));
+           "at most " + std::to_string(kGgufReaderMaxDims));
   }
   for (uint32_t i = 0; i < num_dims; ++i) {
     result.shape.insert(result.shape.begin(), number<int64_t>(what));

@@ -11,7 +11,7 @@
 namespace kamerton::storage {
 namespace {
 
-constexpr char kWhere[] = "storage.hdf5_file";
+constexpr char kHdf5FileWhere[] = "storage.hdf5_file";
 constexpr hsize_t kAlignFrom = 64 << 10;  // data of this size and more begins on a page
 constexpr hsize_t kAlignTo = 4096;
 
@@ -22,7 +22,7 @@ static_assert(sizeof(hid_t) == sizeof(int64_t), "identifiers are kept as int64_t
                              const std::string& got,
                              const std::string& allowed) {
   throw core::Error(core::ErrorKind::Data,
-                    {.where = kWhere,
+                    {.where = kHdf5FileWhere,
                      .what = "'" + path.string() + "': " + what,
                      .got = got,
                      .allowed = allowed,

@@ -14,7 +14,7 @@
 namespace kamerton::storage {
 namespace {
 
-constexpr char kWhere[] = "storage.mapped_file";
+constexpr char kMappedFileWhere[] = "storage.mapped_file";
 
 int64_t modified_ns(const struct stat& status) {
   return static_cast<int64_t>(status.st_mtim.tv_sec) * 1'000'000'000 + status.st_mtim.tv_nsec;
@@ -39,15 +39,15 @@ int advice_of(Access access) {
 MappedFile MappedFile::open(const std::filesystem::path& path, bool allow_empty) {
   MappedFile mapped;
   mapped.path_ = path;
-  Descriptor file = open_regular_file(kWhere, path, mapped.size_);
+  Descriptor file = open_regular_file(kMappedFileWhere, path, mapped.size_);
   struct stat status = {};
   if (::fstat(file.get(), &status) != 0) {
-    throw_read_error(kWhere, path, errno);
+    throw_read_error(kMappedFileWhere, path, errno);
   }
   mapped.modified_ns_ = modified_ns(status);
   if (mapped.size_ == 0 && !allow_empty) {
     throw core::Error(core::ErrorKind::Data,
-                      {.where = kWhere,
+                      {.where = kMappedFileWhere,
                        .what = "'" + path.string() + "' is empty",
                        .got = "0 bytes",
                        .allowed = "",
@@ -56,7 +56,7 @@ MappedFile MappedFile::open(const std::filesystem::path& path, bool allow_empty)
   if (mapped.size_ > 0) {
     void* address = ::mmap(nullptr, mapped.size_, PROT_READ, MAP_PRIVATE, file.get(), 0);
     if (address == MAP_FAILED) {
-      throw_read_error(kWhere, path, errno);
+      throw_read_error(kMappedFileWhere, path, errno);
     }
     mapped.data_ = static_cast<const std::byte*>(address);
   }
@@ -98,7 +98,7 @@ void MappedFile::close() noexcept {
 std::span<const std::byte> MappedFile::span(uint64_t offset, uint64_t length) const {
   if (offset > size_ || length > size_ - offset) {
     throw core::Error(core::ErrorKind::Data,
-                      {.where = kWhere,
+                      {.where = kMappedFileWhere,
                        .what = "'" + path_.string() + "' ends before the bytes that are wanted",
                        .got = "bytes " + std::to_string(offset) + " to " + std::to_string(offset) +
                               " + " + std::to_string(length),
@@ -117,13 +117,13 @@ void MappedFile::read(uint64_t offset, std::span<std::byte> into) const {
   struct stat status = {};
   if (::fstat(descriptor_, &status) == 0 && static_cast<uint64_t>(status.st_size) < size_) {
     throw core::Error(core::ErrorKind::Io,
-                      {.where = kWhere,
+                      {.where = kMappedFileWhere,
                        .what = "'" + path_.string() + "' was cut short while it was in use",
                        .got = std::to_string(status.st_size) + " bytes now",
                        .allowed = std::to_string(size_) + " bytes, as when it was opened",
                        .hint = "fetching or writing the file again"});
   }
-  throw_read_error(kWhere, path_, error);
+  throw_read_error(kMappedFileWhere, path_, error);
 }
 
 void MappedFile::advise(Access access) const {
@@ -146,11 +146,11 @@ void MappedFile::check_unchanged() const {
     return;
   }
   if (::fstat(descriptor_, &status) != 0) {
-    throw_read_error(kWhere, path_, errno);
+    throw_read_error(kMappedFileWhere, path_, errno);
   }
   if (static_cast<uint64_t>(status.st_size) != size_ || modified_ns(status) != modified_ns_) {
     throw core::Error(core::ErrorKind::Io,
-                      {.where = kWhere,
+                      {.where = kMappedFileWhere,
                        .what = "'" + path_.string() + "' was changed while it was in use",
                        .got = std::to_string(status.st_size) + " bytes now",
                        .allowed = std::to_string(size_) + " bytes, as when it was opened",

@@ -14,19 +14,19 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kWhere[] = "storage.pickled_tensors";
-constexpr char kSingle[] = "pytorch_model.bin";
-constexpr char kIndex[] = "pytorch_model.bin.index.json";
+constexpr char kPickledTensorsWhere[] = "storage.pickled_tensors";
+constexpr char kPickledTensorsSingle[] = "pytorch_model.bin";
+constexpr char kPickledTensorsIndex[] = "pytorch_model.bin.index.json";
 constexpr std::string_view kPickle = "/data.pkl";
 constexpr uint64_t kMaxPickleBytes = uint64_t{32} << 20;
-constexpr size_t kMaxIndexBytes = size_t{256} << 20;
+constexpr size_t kPickledTensorsMaxIndexBytes = size_t{256} << 20;
 
 [[noreturn]] void bad_file(const std::string& origin,
                            const std::string& what,
                            const std::string& got = "",
                            const std::string& allowed = "") {
   throw core::Error(core::ErrorKind::Data,
-                    {.where = kWhere,
+                    {.where = kPickledTensorsWhere,
                      .what = "'" + origin + "': " + what,
                      .got = got,
                      .allowed = allowed,
@@ -86,7 +86,7 @@ TensorEntry entry_of(const std::string& name,
 }
 
 /// A shard's name from the index: a plain name, so that an index cannot reach files elsewhere.
-bool is_plain_name(const std::string& name) {
+bool is_plain_name_pickled_tensors(const std::string& name) {
   return !name.empty() && name.size() <= 255 && name.find('/') == std::string::npos &&
          name.find('\\') == std::string::npos && name.find('\0') == std::string::npos &&
          (name.ends_with(".bin") || name.ends_with(".pt"));
@@ -151,7 +151,8 @@ std::span<const std::byte> PickledFile::bytes(const TensorEntry& entry) const {
 bool PickledModel::is_one(const fs::path& path) {
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) {
-    return fs::exists(path / kSingle, ignored) || fs::exists(path / kIndex, ignored);
+    return fs::exists(path / kPickledTensorsSingle, ignored) ||
+           fs::exists(path / kPickledTensorsIndex, ignored);
   }
   return path.extension() == ".bin" || path.extension() == ".pt" || path.extension() == ".pth";
 }
@@ -161,11 +162,11 @@ PickledModel PickledModel::open(const fs::path& path) {
   model.path_ = path;
   std::error_code ignored;
   const bool folder = fs::is_directory(path, ignored);
-  if (folder && !fs::exists(path / kSingle, ignored)) {
-    model.open_index(path / kIndex);
+  if (folder && !fs::exists(path / kPickledTensorsSingle, ignored)) {
+    model.open_index(path / kPickledTensorsIndex);
     return model;
   }
-  model.files_.push_back(PickledFile::open(folder ? path / kSingle : path));
+  model.files_.push_back(PickledFile::open(folder ? path / kPickledTensorsSingle : path));
   for (const TensorEntry& entry : model.files_[0].entries()) {
     model.add(0, entry);
   }
@@ -182,8 +183,8 @@ void PickledModel::add(size_t number, const TensorEntry& entry) {
 void PickledModel::open_index(const fs::path& index) {
   const std::string origin = index.string();
   const auto text = MappedFile::open(index);
-  const auto json =
-      core::parse_json(text.text(), origin, {.max_bytes = kMaxIndexBytes, .max_depth = 16});
+  const auto json = core::parse_json(
+      text.text(), origin, {.max_bytes = kPickledTensorsMaxIndexBytes, .max_depth = 16});
   const auto* map = json.is_object() ? core::json_find(json, "weight_map") : nullptr;
   if (map == nullptr || !map->is_object()) {
     bad_file(origin, "no weight_map", "", "an object: tensor name -> file name");
@@ -191,7 +192,7 @@ void PickledModel::open_index(const fs::path& index) {
   std::unordered_map<std::string, size_t> shards;
   for (const auto& [name, value] : map->items()) {
     const auto shard = value.is_string() ? value.get<std::string>() : std::string();
-    if (!is_plain_name(shard)) {
+    if (!is_plain_name_pickled_tensors(shard)) {
       bad_file(origin,
                "tensor '" + name + "' lies in a file that is not a plain shard name",
                value.dump().substr(0, 200),
@@ -225,7 +226,7 @@ void PickledModel::read(std::string_view name, uint64_t offset, std::span<std::b
   const Place& found = place(name);
   if (offset > found.entry->size || into.size() > found.entry->size - offset) {
     throw core::Error(core::ErrorKind::Internal,
-                      {.where = kWhere,
+                      {.where = kPickledTensorsWhere,
                        .what = "bytes beyond the end of tensor '" + found.entry->name + "'",
                        .got = std::to_string(offset) + " + " + std::to_string(into.size()),
                        .allowed = std::to_string(found.entry->size),

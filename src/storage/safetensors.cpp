@@ -11,21 +11,22 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kWhere[] = "storage.safetensors";
-constexpr char kSingle[] = "model.safetensors";
-constexpr char kIndex[] = "model.safetensors.index.json";
-constexpr size_t kMaxIndexBytes = size_t{256} << 20;
+constexpr char kSafetensorsWhere[] = "storage.safetensors";
+constexpr char kSafetensorsSingle[] = "model.safetensors";
+constexpr char kSafetensorsIndex[] = "model.safetensors.index.json";
+constexpr size_t kSafetensorsMaxIndexBytes = size_t{256} << 20;
 
 [[noreturn]] void bad_model(const std::string& what,
                             const std::string& got,
                             const std::string& allowed,
                             const std::string& hint = "") {
-  throw core::Error(core::ErrorKind::Data,
-                    {.where = kWhere, .what = what, .got = got, .allowed = allowed, .hint = hint});
+  throw core::Error(
+      core::ErrorKind::Data,
+      {.where = kSafetensorsWhere, .what = what, .got = got, .allowed = allowed, .hint = hint});
 }
 
 /// A shard's name from the index: a plain name, so that an index cannot reach files elsewhere.
-bool is_plain_name(const std::string& name) {
+bool is_plain_name_safetensors(const std::string& name) {
   return !name.empty() && name.size() <= 255 && name.find('/') == std::string::npos &&
          name.find('\\') == std::string::npos && name.find('\0') == std::string::npos &&
          name.ends_with(".safetensors");
@@ -60,14 +61,14 @@ SafetensorsModel SafetensorsModel::open(const fs::path& path) {
   std::error_code ignored;
   if (!fs::is_directory(path, ignored)) {
     model.open_single(path);
-  } else if (fs::exists(path / kSingle, ignored)) {
-    model.open_single(path / kSingle);
-  } else if (fs::exists(path / kIndex, ignored)) {
-    model.open_index(path / kIndex);
+  } else if (fs::exists(path / kSafetensorsSingle, ignored)) {
+    model.open_single(path / kSafetensorsSingle);
+  } else if (fs::exists(path / kSafetensorsIndex, ignored)) {
+    model.open_index(path / kSafetensorsIndex);
   } else {
     bad_model("'" + path.string() + "' holds no tensors",
               "",
-              std::string(kSingle) + ", or " + kIndex + " and its shards",
+              std::string(kSafetensorsSingle) + ", or " + kSafetensorsIndex + " and its shards",
               "kamerton import for a GGUF file");
   }
   for (const auto& name : model.names_) {
@@ -79,7 +80,8 @@ SafetensorsModel SafetensorsModel::open(const fs::path& path) {
 bool SafetensorsModel::is_one(const fs::path& path) {
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) {
-    return fs::exists(path / kSingle, ignored) || fs::exists(path / kIndex, ignored);
+    return fs::exists(path / kSafetensorsSingle, ignored) ||
+           fs::exists(path / kSafetensorsIndex, ignored);
   }
   return path.extension() == ".safetensors";
 }
@@ -96,8 +98,8 @@ void SafetensorsModel::open_single(const fs::path& file) {
 void SafetensorsModel::open_index(const fs::path& index) {
   const auto origin = index.string();
   const auto text = MappedFile::open(index);
-  const auto json =
-      core::parse_json(text.text(), origin, {.max_bytes = kMaxIndexBytes, .max_depth = 16});
+  const auto json = core::parse_json(
+      text.text(), origin, {.max_bytes = kSafetensorsMaxIndexBytes, .max_depth = 16});
   const auto* map = json.is_object() ? core::json_find(json, "weight_map") : nullptr;
   if (map == nullptr || !map->is_object()) {
     bad_model("'" + origin + "' has no weight_map", "", "an object: tensor name -> file name");
@@ -105,7 +107,7 @@ void SafetensorsModel::open_index(const fs::path& index) {
   std::unordered_map<std::string, size_t> shards;
   for (const auto& [name, value] : map->items()) {
     const auto shard = value.is_string() ? value.get<std::string>() : std::string();
-    if (!is_plain_name(shard)) {
+    if (!is_plain_name_safetensors(shard)) {
       bad_model(
           "'" + origin + "' names a file that is not a plain shard name (tensor '" + name + "')",
           value.dump().substr(0, 200),
@@ -160,7 +162,7 @@ void SafetensorsModel::read(std::string_view name,
   const TensorEntry& wanted = file.entries()[found.entry];
   if (offset > wanted.size || into.size() > wanted.size - offset) {
     throw core::Error(core::ErrorKind::Internal,
-                      {.where = kWhere,
+                      {.where = kSafetensorsWhere,
                        .what = "bytes beyond the end of tensor '" + wanted.name + "'",
                        .got = std::to_string(offset) + " + " + std::to_string(into.size()),
                        .allowed = std::to_string(wanted.size),

@@ -14,11 +14,11 @@
 namespace kamerton::storage {
 namespace {
 
-constexpr uint64_t kMaxHeader = 100'000'000;           // rule 2, the reference's own cap
-constexpr uint64_t kMaxDim = (uint64_t{1} << 48) - 1;  // rule 15, the format's JSON schema
-constexpr size_t kMaxRank = 64;                        // ours
-constexpr size_t kMaxTensors = 1'000'000;              // ours
-constexpr size_t kMaxNameBytes = 4096;                 // ours
+constexpr uint64_t kMaxHeader = 100'000'000;                // rule 2, the reference's own cap
+constexpr uint64_t kMaxDim = (uint64_t{1} << 48) - 1;       // rule 15, the format's JSON schema
+constexpr size_t kMaxRank = 64;                             // ours
+constexpr size_t kSafetensorsHeaderMaxTensors = 1'000'000;  // ours
+constexpr size_t kSafetensorsHeaderMaxNameBytes = 4096;     // ours
 
 struct Rejection {
   std::string rule;
@@ -209,19 +209,20 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     const bool printable = std::all_of(name.begin(), name.end(), [](char c) {
       return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f;
     });
-    if (name.empty() || name.size() > kMaxNameBytes || !printable) {
+    if (name.empty() || name.size() > kSafetensorsHeaderMaxNameBytes || !printable) {
       reject(origin_,
              {.rule = "our limit",
               .what = "a tensor's name is empty, too long or has control characters",
               .tensor = "",
               .got = std::to_string(name.size()) + " bytes",
-              .allowed = "1 to " + std::to_string(kMaxNameBytes) + " printable bytes"});
+              .allowed =
+                  "1 to " + std::to_string(kSafetensorsHeaderMaxNameBytes) + " printable bytes"});
     }
-    if (entries.size() >= kMaxTensors) {
+    if (entries.size() >= kSafetensorsHeaderMaxTensors) {
       reject(origin_,
              {.rule = "our limit",
               .what = "too many tensors",
-              .allowed = std::to_string(kMaxTensors)});
+              .allowed = std::to_string(kSafetensorsHeaderMaxTensors)});
     }
     draft_ = {.name = name, .dtype = {}, .shape = {}, .offsets = {}};
   }

@@ -20,18 +20,19 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kWhere[] = "storage.safetensors_writer";
+constexpr char kSafetensorsWriterWhere[] = "storage.safetensors_writer";
 
-[[noreturn]] void misuse(const std::string& what,
-                         const std::string& got = "",
-                         const std::string& allowed = "") {
-  throw core::Error(core::ErrorKind::Internal,
-                    {.where = kWhere, .what = what, .got = got, .allowed = allowed, .hint = ""});
+[[noreturn]] void misuse_safetensors_writer(const std::string& what,
+                                            const std::string& got = "",
+                                            const std::string& allowed = "") {
+  throw core::Error(
+      core::ErrorKind::Internal,
+      {.where = kSafetensorsWriterWhere, .what = what, .got = got, .allowed = allowed, .hint = ""});
 }
 
 /// Where a tensor lies in the file and which of its bytes have been written (merged ranges, begin
 /// -> end).
-struct Slot {
+struct SafetensorsWriterSlot {
   TensorEntry entry;
   std::map<uint64_t, uint64_t> written;
 
@@ -40,8 +41,8 @@ struct Slot {
     const bool before = next != written.begin() && std::prev(next)->second > begin;
     const bool after = next != written.end() && next->first < end;
     if (before || after) {
-      misuse("tensor '" + entry.name + "': bytes written twice",
-             std::to_string(begin) + " to " + std::to_string(end));
+      misuse_safetensors_writer("tensor '" + entry.name + "': bytes written twice",
+                                std::to_string(begin) + " to " + std::to_string(end));
     }
     if (next != written.end() && next->first == end) {
       end = next->second;
@@ -67,7 +68,8 @@ std::vector<TensorEntry> layout(const std::vector<TensorDeclaration>& tensors) {
   for (const auto& tensor : tensors) {
     const auto num_elements = checked_num_elements(tensor.shape);
     if (!num_elements || tensor.name.empty() || tensor.name == "__metadata__") {
-      misuse("a tensor without a usable name or shape was declared", "'" + tensor.name + "'");
+      misuse_safetensors_writer("a tensor without a usable name or shape was declared",
+                                "'" + tensor.name + "'");
     }
     TensorEntry entry;
     entry.name = tensor.name;
@@ -76,7 +78,7 @@ std::vector<TensorEntry> layout(const std::vector<TensorDeclaration>& tensors) {
     entry.num_elements = *num_elements;
     if (__builtin_mul_overflow(
             static_cast<uint64_t>(*num_elements), size_of(tensor.dtype), &entry.size)) {
-      misuse("the size of a declared tensor overflows", "'" + tensor.name + "'");
+      misuse_safetensors_writer("the size of a declared tensor overflows", "'" + tensor.name + "'");
     }
     entries.push_back(std::move(entry));
   }
@@ -88,7 +90,7 @@ std::vector<TensorEntry> layout(const std::vector<TensorDeclaration>& tensors) {
   uint64_t offset = 0;
   for (size_t i = 0; i < entries.size(); ++i) {
     if (i > 0 && entries[i].name == entries[i - 1].name) {
-      misuse("a tensor was declared twice", "'" + entries[i].name + "'");
+      misuse_safetensors_writer("a tensor was declared twice", "'" + entries[i].name + "'");
     }
     entries[i].offset = offset;
     offset += entries[i].size;
@@ -138,7 +140,7 @@ struct SafetensorsWriter::State {
   fs::path temporary;
   Descriptor file;
   uint64_t total = 0;
-  std::map<std::string, Slot, std::less<>> slots;
+  std::map<std::string, SafetensorsWriterSlot, std::less<>> slots;
 
   ~State() {
     if (file) {
@@ -148,7 +150,7 @@ struct SafetensorsWriter::State {
 
   void write(const void* data, uint64_t size, uint64_t offset) {
     if (const int error = write_fully(file.get(), data, size, offset); error != 0) {
-      throw_write_error(kWhere, path, error, total);
+      throw_write_error(kSafetensorsWriterWhere, path, error, total);
     }
   }
 
@@ -158,10 +160,10 @@ struct SafetensorsWriter::State {
       return;
     }
     if (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS) {
-      throw_write_error(kWhere, path, errno, total);
+      throw_write_error(kSafetensorsWriterWhere, path, errno, total);
     }
     if (::ftruncate(file.get(), static_cast<off_t>(total)) != 0) {
-      throw_write_error(kWhere, path, errno, total);
+      throw_write_error(kSafetensorsWriterWhere, path, errno, total);
     }
   }
 };
@@ -179,13 +181,13 @@ SafetensorsWriter::SafetensorsWriter(const fs::path& path,
   state_->file =
       Descriptor(::open(state_->temporary.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
   if (!state_->file) {
-    throw_write_error(kWhere, state_->temporary, errno, state_->total);
+    throw_write_error(kSafetensorsWriterWhere, state_->temporary, errno, state_->total);
   }
   state_->reserve();
   state_->write(header.data(), header.size(), 0);
   for (auto& entry : entries) {
     auto name = entry.name;
-    state_->slots.emplace(std::move(name), Slot{std::move(entry), {}});
+    state_->slots.emplace(std::move(name), SafetensorsWriterSlot{std::move(entry), {}});
   }
 }
 
@@ -198,13 +200,13 @@ void SafetensorsWriter::write(std::string_view name,
                               std::span<const std::byte> bytes) {
   const auto found = state_->slots.find(name);
   if (found == state_->slots.end()) {
-    misuse("a tensor that was not declared", "'" + std::string(name) + "'");
+    misuse_safetensors_writer("a tensor that was not declared", "'" + std::string(name) + "'");
   }
   auto& slot = found->second;
   if (byte_offset > slot.entry.size || bytes.size() > slot.entry.size - byte_offset) {
-    misuse("tensor '" + slot.entry.name + "': bytes beyond its end",
-           std::to_string(byte_offset) + " + " + std::to_string(bytes.size()),
-           std::to_string(slot.entry.size));
+    misuse_safetensors_writer("tensor '" + slot.entry.name + "': bytes beyond its end",
+                              std::to_string(byte_offset) + " + " + std::to_string(bytes.size()),
+                              std::to_string(slot.entry.size));
   }
   if (bytes.empty()) {
     return;
@@ -216,18 +218,19 @@ void SafetensorsWriter::write(std::string_view name,
 void SafetensorsWriter::finish() {
   for (const auto& [name, slot] : state_->slots) {
     if (!slot.complete()) {
-      misuse("'" + state_->path.string() + "' is not complete: tensor '" + name + "' lacks bytes");
+      misuse_safetensors_writer("'" + state_->path.string() + "' is not complete: tensor '" + name +
+                                "' lacks bytes");
     }
   }
   if (::fsync(state_->file.get()) != 0) {
-    throw_write_error(kWhere, state_->path, errno, state_->total);
+    throw_write_error(kSafetensorsWriterWhere, state_->path, errno, state_->total);
   }
   auto& files = posix_filesystem();
   files.rename(state_->temporary, state_->path);
   // From here on the file stands; a late error of close or of the folder is reported, nothing is
   // removed.
   if (const int error = state_->file.close(); error != 0) {
-    throw_write_error(kWhere, state_->path, error, state_->total);
+    throw_write_error(kSafetensorsWriterWhere, state_->path, error, state_->total);
   }
   files.sync_directory(state_->path.parent_path());
 }

@@ -10,9 +10,9 @@
 namespace kamerton::text {
 namespace {
 
-constexpr std::string_view kBlank = "\u2581";
+constexpr std::string_view kBpeLoadBlank = "\u2581";
 
-Vocabulary vocab_of(const core::Json& json, const std::string& origin) {
+Vocabulary vocab_of_bpe_load(const core::Json& json, const std::string& origin) {
   const core::Json* vocab = core::json_find(json, "vocab");
   if (vocab == nullptr) {
     refuse(origin, "the model has no vocab");
@@ -20,7 +20,7 @@ Vocabulary vocab_of(const core::Json& json, const std::string& origin) {
   return Vocabulary::from_object(*vocab, origin);
 }
 
-std::string byte_piece(int byte) {
+std::string piece_of_byte(int byte) {
   constexpr char kHex[] = "0123456789ABCDEF";
   return std::string("<0x") + kHex[byte >> 4] + kHex[byte & 15] + ">";
 }
@@ -28,7 +28,7 @@ std::string byte_piece(int byte) {
 }  // namespace
 
 Bpe::Bpe(const core::Json& json, bool byte_level, const std::string& origin)
-    : Model(vocab_of(json, origin)),
+    : Model(vocab_of_bpe_load(json, origin)),
       prefix_(word(json, "continuing_subword_prefix", "")),
       suffix_(word(json, "end_of_word_suffix", "")),
       byte_level_(byte_level),
@@ -70,7 +70,8 @@ void Bpe::read_symbols(const core::Json& json, const std::string& origin) {
       refuse(origin, "kamerton_symbols must be a list of tokens", symbol.dump());
     }
     symbols_.insert(symbol.get_ref<const std::string&>(), id);
-    const bool blank = symbol.get_ref<const std::string&>().find(kBlank) != std::string::npos;
+    const bool blank =
+        symbol.get_ref<const std::string&>().find(kBpeLoadBlank) != std::string::npos;
     blank_in_symbol_ = blank_in_symbol_ || blank;
   }
 }
@@ -117,7 +118,7 @@ void Bpe::add_splits(int32_t id, const std::vector<int64_t>& ranks, const std::s
       continue;
     }
     merges_.insert(a, b, static_cast<uint32_t>(ranks[static_cast<size_t>(id)]), id);
-    if (!byte_level_ && right.starts_with(kBlank)) {
+    if (!byte_level_ && right.starts_with(kBpeLoadBlank)) {
       joins_blank_.push_back(char_at(left, previous_start(left, left.size())));
     }
   }
@@ -126,7 +127,7 @@ void Bpe::add_splits(int32_t id, const std::vector<int64_t>& ranks, const std::s
 void Bpe::index_bytes(const std::string&) {
   for (int b = 0; b < 256; ++b) {
     const auto byte = static_cast<unsigned char>(b);
-    byte_ids_[byte] = vocab_.find(byte_level_ ? to_utf8(char_of_byte(byte)) : byte_piece(b));
+    byte_ids_[byte] = vocab_.find(byte_level_ ? to_utf8(char_of_byte(byte)) : piece_of_byte(b));
   }
   if (byte_level_) {
     raw_ids_.reserve(vocab_.tokens.size());
@@ -176,7 +177,7 @@ void Bpe::add_merge(const std::string& left,
     refuse(origin, "a merge names a token that is not in the vocabulary", left + " " + right);
   }
   merges_.insert(a, b, rank, c);
-  if (right.starts_with(kBlank) && !left.empty()) {
+  if (right.starts_with(kBpeLoadBlank) && !left.empty()) {
     // A byte piece or the unknown token stands for other characters than its own.
     blank_in_symbol_ = blank_in_symbol_ || left.find("<0x") != std::string::npos || a == unk_;
     joins_blank_.push_back(char_at(left, previous_start(left, left.size())));
@@ -189,7 +190,7 @@ void Bpe::find_words_apart() {
   std::sort(joins_blank_.begin(), joins_blank_.end());
   joins_blank_.erase(std::unique(joins_blank_.begin(), joins_blank_.end()), joins_blank_.end());
   splits_at_blank_ = !byte_level_ && !ignore_merges_ && !blank_in_symbol_ && prefix_.empty() &&
-                     suffix_.empty() && vocab_.find(kBlank) >= 0;
+                     suffix_.empty() && vocab_.find(kBpeLoadBlank) >= 0;
 }
 
 std::unique_ptr<Model> make_bpe(const core::Json& json,

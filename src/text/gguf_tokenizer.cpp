@@ -15,7 +15,7 @@ namespace {
 
 using core::Json;
 
-struct Source {
+struct GgufTokenizerSource {
   const Json& metadata;
   const std::string& origin;
   std::vector<std::string> tokens = {};
@@ -55,11 +55,11 @@ std::vector<std::string> strings_of(const Json* list, const char* what, const st
   return out;
 }
 
-std::string quoted(const std::string& text) {
+std::string quoted_gguf_tokenizer(const std::string& text) {
   return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-Json added_tokens(const Source& source) {
+Json added_tokens(const GgufTokenizerSource& source) {
   std::vector<Json> list;
   for (size_t id = 0; id < source.tokens.size(); ++id) {
     const GgufTokenType type = id < source.types.size() ? source.types[id] : GgufTokenType::Normal;
@@ -82,7 +82,7 @@ Json special_piece(const std::string& token) {
 }
 
 /// Null when nothing is put around a text.
-Json post_processor(const Source& source, bool bos_by_default) {
+Json post_processor(const GgufTokenizerSource& source, bool bos_by_default) {
   const auto bos = source.id("bos");
   const auto eos = source.id("eos");
   const bool front = bos && source.flag_of("ggml.add_bos_token", bos_by_default);
@@ -112,15 +112,16 @@ Json post_processor(const Source& source, bool bos_by_default) {
 
 /// Objects of tens of thousands of keys are written by hand: the ordered JSON type is quadratic in
 /// building them.
-std::string vocab_text(const Source& source) {
+std::string source_vocab_text(const GgufTokenizerSource& source) {
   std::string out = "{";
   for (size_t id = 0; id < source.tokens.size(); ++id) {
-    out += (id > 0 ? "," : "") + quoted(source.tokens[id]) + ":" + std::to_string(id);
+    out +=
+        (id > 0 ? "," : "") + quoted_gguf_tokenizer(source.tokens[id]) + ":" + std::to_string(id);
   }
   return out + "}";
 }
 
-std::string assembled(const Source& source,
+std::string assembled(const GgufTokenizerSource& source,
                       const GgufStyle& style,
                       const Json& decoder,
                       const Json& post,
@@ -131,20 +132,20 @@ std::string assembled(const Source& source,
          post.dump() + R"(,"decoder":)" + decoder.dump() + R"(,"model":)" + model + "}";
 }
 
-std::string bpe_text(const Source& source,
-                     const std::string& merges,
-                     const Json& unk,
-                     bool fuse_and_bytes,
-                     bool ignore_merges) {
+std::string bpe_text_gguf_tokenizer(const GgufTokenizerSource& source,
+                                    const std::string& merges,
+                                    const Json& unk,
+                                    bool fuse_and_bytes,
+                                    bool ignore_merges) {
   const std::string yes = fuse_and_bytes ? "true" : "false";
   return R"({"type":"BPE","dropout":null,"unk_token":)" + unk.dump() +
          R"(,"continuing_subword_prefix":null,"end_of_word_suffix":null,"fuse_unk":)" + yes +
          R"(,"byte_fallback":)" + yes + R"(,"ignore_merges":)" +
-         (ignore_merges ? "true" : "false") + R"(,"vocab":)" + vocab_text(source) +
+         (ignore_merges ? "true" : "false") + R"(,"vocab":)" + source_vocab_text(source) +
          R"(,"merges":)" + merges + "}";
 }
 
-std::string gpt2_json(const Source& source) {
+std::string gpt2_json(const GgufTokenizerSource& source) {
   const Json* pre = source.find("ggml.pre");
   const GgufStyle style = gguf_style(
       pre != nullptr && pre->is_string() ? pre->get<std::string>() : "default", source.origin);
@@ -154,14 +155,15 @@ std::string gpt2_json(const Source& source) {
     if (blank == std::string::npos) {
       refuse(source.origin, "a merge must be two tokens with a space between", merge);
     }
-    merges += (merges.size() > 1 ? ",[" : "[") + quoted(merge.substr(0, blank)) + "," +
-              quoted(merge.substr(blank + 1)) + "]";
+    merges += (merges.size() > 1 ? ",[" : "[") + quoted_gguf_tokenizer(merge.substr(0, blank)) +
+              "," + quoted_gguf_tokenizer(merge.substr(blank + 1)) + "]";
   }
-  return assembled(source,
-                   style,
-                   byte_level_json(true, true),
-                   post_processor(source, false),
-                   bpe_text(source, merges + "]", nullptr, false, style.ignore_merges));
+  return assembled(
+      source,
+      style,
+      byte_level_json(true, true),
+      post_processor(source, false),
+      bpe_text_gguf_tokenizer(source, merges + "]", nullptr, false, style.ignore_merges));
 }
 
 struct Merge {
@@ -171,7 +173,7 @@ struct Merge {
 
 /// Every way to make a token of two others, best token first; SentencePiece merges by the score of
 /// the result.
-std::vector<Merge> merges_from_scores(const Source& source, const Json* scores) {
+std::vector<Merge> merges_from_scores(const GgufTokenizerSource& source, const Json* scores) {
   if (scores == nullptr || !scores->is_array() || scores->size() != source.tokens.size()) {
     refuse(source.origin, "the GGUF metadata have no score for each token");
   }
@@ -203,12 +205,12 @@ std::vector<Merge> merges_from_scores(const Source& source, const Json* scores) 
   return all;
 }
 
-std::string llama_json(const Source& source) {
+std::string llama_json(const GgufTokenizerSource& source) {
   std::string merges = "[";
   for (const Merge& merge : merges_from_scores(source, source.find("ggml.scores"))) {
     merges += (merges.size() > 1 ? ",[" : "[") +
-              quoted(source.tokens[static_cast<size_t>(merge.left)]) + "," +
-              quoted(source.tokens[static_cast<size_t>(merge.right)]) + "]";
+              quoted_gguf_tokenizer(source.tokens[static_cast<size_t>(merge.left)]) + "," +
+              quoted_gguf_tokenizer(source.tokens[static_cast<size_t>(merge.right)]) + "]";
   }
   const bool prefix = source.flag_of("ggml.add_space_prefix", true);
   const Json blank = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}};
@@ -230,10 +232,10 @@ std::string llama_json(const Source& source) {
                    style,
                    {{"type", "Sequence"}, {"decoders", decoders}},
                    post_processor(source, true),
-                   bpe_text(source, merges + "]", unk_token, true, false));
+                   bpe_text_gguf_tokenizer(source, merges + "]", unk_token, true, false));
 }
 
-Json special_tokens(const Source& source) {
+Json special_tokens(const GgufTokenizerSource& source) {
   Json out = Json::object();
   for (const auto& [gguf, name] : {std::pair("bos", "bos_token"),
                                    std::pair("eos", "eos_token"),
@@ -249,7 +251,7 @@ Json special_tokens(const Source& source) {
 }  // namespace
 
 GgufTokenizerFiles gguf_tokenizer_files(const Json& metadata, const std::string& origin) {
-  Source source{metadata, origin};
+  GgufTokenizerSource source{metadata, origin};
   const Json* model = source.find("ggml.model");
   source.tokens = strings_of(source.find("ggml.tokens"), "tokens", origin);
   if (const Json* types = source.find("ggml.token_type"); types != nullptr && types->is_array()) {

@@ -26,7 +26,7 @@ const Json& member(const Json& object, const char* key) {
 using Merges = std::vector<std::pair<std::string, std::string>>;
 
 /// A tokenizer.json taken apart.
-struct Source {
+struct GgufVocabularySource {
   std::string origin;
   Json json;
   std::vector<std::string> tokens = {};  ///< one a row
@@ -53,8 +53,9 @@ GgufTokenType type_of_piece(const std::string& piece, const std::string& unk) {
   return piece == unk ? GgufTokenType::Unknown : byte ? GgufTokenType::Byte : GgufTokenType::Normal;
 }
 
-Source read_source(const std::filesystem::path& file, int64_t rows) {
-  Source source{file.string(), core::parse_json(read_text(file.string()), file.string())};
+GgufVocabularySource read_source(const std::filesystem::path& file, int64_t rows) {
+  GgufVocabularySource source{file.string(),
+                              core::parse_json(read_text(file.string()), file.string())};
   if (!source.json.is_object() || word(source.model(), "type", "") != "BPE") {
     refuse(source.origin,
            "only BPE tokenizers can be written to GGUF",
@@ -85,7 +86,7 @@ Source read_source(const std::filesystem::path& file, int64_t rows) {
 }
 
 /// "a b" or ["a", "b"].
-Merges merges_of(const Source& source) {
+Merges merges_of_gguf_vocabulary(const GgufVocabularySource& source) {
   Merges out;
   for (const Json& merge : member(source.model(), "merges")) {
     if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
@@ -102,11 +103,11 @@ Merges merges_of(const Source& source) {
   return out;
 }
 
-bool is_byte_level(const Source& source) {
+bool is_byte_level_gguf_vocabulary(const GgufVocabularySource& source) {
   return member(source.json, "pre_tokenizer").dump().find("\"ByteLevel\"") != std::string::npos;
 }
 
-void add_gpt2(const Source& source, storage::GgufMetadata& out) {
+void add_gpt2(const GgufVocabularySource& source, storage::GgufMetadata& out) {
   const auto pre = gguf_style_name(member(source.json, "pre_tokenizer"));
   if (!pre) {
     refuse(source.origin,
@@ -115,7 +116,7 @@ void add_gpt2(const Source& source, storage::GgufMetadata& out) {
            member(source.json, "pre_tokenizer").dump().substr(0, 300));
   }
   std::vector<std::string> merges;
-  for (const auto& [left, right] : merges_of(source)) {
+  for (const auto& [left, right] : merges_of_gguf_vocabulary(source)) {
     merges.push_back(left + " " + right);
   }
   out.add_text("tokenizer.ggml.model", "gpt2");
@@ -123,14 +124,14 @@ void add_gpt2(const Source& source, storage::GgufMetadata& out) {
   out.add_texts("tokenizer.ggml.merges", merges);
 }
 
-[[noreturn]] void refuse_merges(const Source& source, const std::string& piece) {
+[[noreturn]] void refuse_merges(const GgufVocabularySource& source, const std::string& piece) {
   refuse(source.origin,
          "llama.cpp joins pieces by the score of the result, and no scores reproduce these merges",
          "'" + piece + "'");
 }
 
 /// The ways to make a piece of two others.
-size_t count_splits(const Source& source, const std::string& piece) {
+size_t count_splits(const GgufVocabularySource& source, const std::string& piece) {
   size_t count = 0;
   for (size_t cut = 1; cut < piece.size(); ++cut) {
     count += source.ids.count(piece.substr(0, cut)) != 0 && source.ids.count(piece.substr(cut)) != 0
@@ -142,11 +143,11 @@ size_t count_splits(const Source& source, const std::string& piece) {
 
 /// SentencePiece joins the neighbours whose result has the best score. That is what merges in order
 /// of rank do when all ways to make a piece stand together, none of them missing.
-std::vector<float> scores_of(const Source& source) {
+std::vector<float> scores_of(const GgufVocabularySource& source) {
   std::vector<float> scores(source.tokens.size(), 0.0F);
   std::unordered_map<std::string, size_t> made;
   std::string before;
-  for (const auto& [left, right] : merges_of(source)) {
+  for (const auto& [left, right] : merges_of_gguf_vocabulary(source)) {
     const std::string piece = left + right;
     const auto found = source.ids.find(piece);
     const auto [entry, first] = made.try_emplace(piece, 0);
@@ -172,7 +173,7 @@ std::vector<float> scores_of(const Source& source) {
 }
 
 /// Whether a text begins with U+2581 where it had no space.
-bool prepends_blank(const Source& source) {
+bool prepends_blank(const GgufVocabularySource& source) {
   const std::string normalizer = member(source.json, "normalizer").dump();
   const Json& pre = member(source.json, "pre_tokenizer");
   if (pre.is_object() && word(pre, "type", "") == "Metaspace") {
@@ -182,7 +183,7 @@ bool prepends_blank(const Source& source) {
   return normalizer.find("\"Prepend\"") != std::string::npos;
 }
 
-void add_llama(const Source& source, storage::GgufMetadata& out) {
+void add_llama(const GgufVocabularySource& source, storage::GgufMetadata& out) {
   if (!flag(source.model(), "byte_fallback", false)) {
     refuse(source.origin,
            "a BPE tokenizer that is neither byte-level nor has byte pieces cannot be written to "
@@ -202,7 +203,9 @@ void add_id(storage::GgufMetadata& out, const char* key, std::optional<int32_t> 
 
 /// Ids of special tokens, and whether bos and eos are put around a text. What the post-processor
 /// puts there is bos or eos too where the folder names none.
-void add_specials(const Source& source, const TokenizerBundle& bundle, storage::GgufMetadata& out) {
+void add_specials(const GgufVocabularySource& source,
+                  const TokenizerBundle& bundle,
+                  storage::GgufMetadata& out) {
   const std::vector<int32_t> plain = bundle.tokenizer.encode("a", false);
   const std::vector<int32_t> whole = bundle.tokenizer.encode("a", true);
   const bool front = !plain.empty() && whole.front() != plain.front();
@@ -234,8 +237,8 @@ storage::GgufMetadata gguf_vocabulary(const std::filesystem::path& model_dir, in
     out.add_text("tokenizer.ggml.model", "no_vocab");
     return out;
   }
-  const Source source = read_source(model_dir / "tokenizer.json", rows);
-  is_byte_level(source) ? add_gpt2(source, out) : add_llama(source, out);
+  const GgufVocabularySource source = read_source(model_dir / "tokenizer.json", rows);
+  is_byte_level_gguf_vocabulary(source) ? add_gpt2(source, out) : add_llama(source, out);
   out.add_texts("tokenizer.ggml.tokens", source.tokens);
   std::vector<int32_t> types;
   for (const GgufTokenType type : source.types) {

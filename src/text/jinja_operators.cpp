@@ -124,7 +124,7 @@ Value repeated(const Interpreter& interpreter, const Value& a, Integer times) {
   return Value::list(std::move(items), a.type());
 }
 
-bool is_sequence(const Value& value) {
+bool is_operand_sequence(const Value& value) {
   return value.is(Type::String) ||
          ((value.is(Type::List) || value.is(Type::Tuple)) && value.list_data().view == nullptr);
 }
@@ -150,13 +150,13 @@ Value operate(const Interpreter& interpreter,
   if (a.is_number() && b.is_number()) {
     return arithmetic(op, a, b);
   }
-  if (op == "+" && is_sequence(a) && a.type() == b.type()) {
+  if (op == "+" && is_operand_sequence(a) && a.type() == b.type()) {
     return joined(interpreter, a, b);
   }
-  if (op == "*" && is_sequence(a) && is_integer(b)) {
+  if (op == "*" && is_operand_sequence(a) && is_integer(b)) {
     return repeated(interpreter, a, b.as_int());
   }
-  if (op == "*" && is_integer(a) && is_sequence(b)) {
+  if (op == "*" && is_integer(a) && is_operand_sequence(b)) {
     return repeated(interpreter, b, a.as_int());
   }
   if (op == "%" && a.is(Type::String)) {
@@ -181,7 +181,7 @@ Value sliced(const Interpreter& interpreter,
   if (value.is(Type::Undefined)) {
     fail("'" + undefined_name(value) + "' is undefined");
   }
-  if (!is_sequence(value)) {
+  if (!is_operand_sequence(value)) {
     return Value::undefined("slice");
   }
   const int64_t step = step_value.is(Type::None) ? 1 : to_index(step_value);

@@ -90,7 +90,7 @@ bool is_inert(uint32_t c, Forms forms) {
   return whole == c;
 }
 
-constexpr uint32_t kTableSize = 0x3400;
+constexpr uint32_t kNormalFormTableSize = 0x3400;
 
 bool is_inert_cached(uint32_t c, NormalForm form) {
   if (c < 0x80) {
@@ -102,14 +102,15 @@ bool is_inert_cached(uint32_t c, NormalForm form) {
   static const auto tables = [] {
     std::array<std::vector<char>, 4> all;
     for (int f = 0; f < 4; ++f) {
-      all[static_cast<size_t>(f)].resize(kTableSize);
-      for (uint32_t x = 0; x < kTableSize; ++x) {
+      all[static_cast<size_t>(f)].resize(kNormalFormTableSize);
+      for (uint32_t x = 0; x < kNormalFormTableSize; ++x) {
         all[static_cast<size_t>(f)][x] = is_inert(x, forms_of(static_cast<NormalForm>(f)));
       }
     }
     return all;
   }();
-  return c < kTableSize ? tables[static_cast<size_t>(form)][c] != 0 : is_inert(c, forms_of(form));
+  return c < kNormalFormTableSize ? tables[static_cast<size_t>(form)][c] != 0
+                                  : is_inert(c, forms_of(form));
 }
 
 struct OrderedChar {

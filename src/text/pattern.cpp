@@ -89,14 +89,14 @@ Behavior behavior_from(const std::string& name, const std::string& origin) {
 
 namespace {
 
-struct Piece {
+struct PatternPiece {
   Span span;
   bool match;
 };
 
 /// Matches and what lies between them, covering s.
-std::vector<Piece> cover(std::string_view s, const Pattern& pattern, bool invert) {
-  std::vector<Piece> all;
+std::vector<PatternPiece> cover(std::string_view s, const Pattern& pattern, bool invert) {
+  std::vector<PatternPiece> all;
   uint32_t last = 0;
   pattern.each_match(
       s,
@@ -114,8 +114,8 @@ std::vector<Piece> cover(std::string_view s, const Pattern& pattern, bool invert
   return all;
 }
 
-void join(std::vector<Piece>& all, Behavior behavior) {
-  std::vector<Piece> out;
+void join_words(std::vector<PatternPiece>& all, Behavior behavior) {
+  std::vector<PatternPiece> out;
   bool previous_match = false;
   if (behavior == Behavior::MergedWithNext) {
     for (auto piece = all.rbegin(); piece != all.rend(); ++piece) {
@@ -128,7 +128,7 @@ void join(std::vector<Piece>& all, Behavior behavior) {
     }
     std::reverse(out.begin(), out.end());
   } else {
-    for (const Piece& piece : all) {
+    for (const PatternPiece& piece : all) {
       const bool with_last = behavior == Behavior::Contiguous ? piece.match == previous_match
                                                               : piece.match && !previous_match;
       if (with_last && !out.empty()) {
@@ -158,9 +158,9 @@ void split(std::string_view s,
   }
   auto all = cover(s.substr(range.begin, range.end - range.begin), pattern, invert);
   if (behavior != Behavior::Isolated && behavior != Behavior::Removed) {
-    join(all, behavior);
+    join_words(all, behavior);
   }
-  for (const Piece& piece : all) {
+  for (const PatternPiece& piece : all) {
     const bool empty = piece.span.begin == piece.span.end;
     if (!empty && !(behavior == Behavior::Removed && piece.match)) {
       pieces.push_back({range.begin + piece.span.begin, range.begin + piece.span.end});

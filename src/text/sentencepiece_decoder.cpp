@@ -10,7 +10,7 @@
 namespace kamerton::text {
 namespace {
 
-constexpr std::string_view kBlank = "\u2581";
+constexpr std::string_view kSentencepieceDecoderBlank = "\u2581";
 
 /// Bytes as text; each one that is no part of a character becomes U+FFFD.
 void append_bytes(std::string& out, std::string_view bytes) {
@@ -27,12 +27,12 @@ void append_bytes(std::string& out, std::string_view bytes) {
 
 void append_blanks_replaced(std::string& out, std::string_view piece) {
   for (size_t i = 0; i < piece.size();) {
-    const size_t blank = std::min(piece.find(kBlank, i), piece.size());
+    const size_t blank = std::min(piece.find(kSentencepieceDecoderBlank, i), piece.size());
     out += piece.substr(i, blank - i);
     if (blank < piece.size()) {
       out += ' ';
     }
-    i = blank + kBlank.size();
+    i = blank + kSentencepieceDecoderBlank.size();
   }
 }
 
@@ -76,8 +76,8 @@ std::string SentencePieceDecoder::join(const std::vector<std::string>& pieces) c
       out += unk_surface_;
       continue;
     }
-    if (at_start && strip_first_ && piece.starts_with(kBlank)) {
-      piece.remove_prefix(kBlank.size());
+    if (at_start && strip_first_ && piece.starts_with(kSentencepieceDecoderBlank)) {
+      piece.remove_prefix(kSentencepieceDecoderBlank.size());
       blank_taken = !strip_all_;
     }
     append_blanks_replaced(out, piece);

@@ -9,7 +9,7 @@
 namespace kamerton::text {
 namespace {
 
-constexpr std::string_view kBlank = "\u2581";
+constexpr std::string_view kSentencepieceNormalizerBlank = "\u2581";
 
 }  // namespace
 
@@ -43,10 +43,10 @@ class SentencePieceNormalizer::Writer {
       from_.insert(from_.end(), text.size(), static_cast<uint32_t>(from));
     }
   }
-  bool ends_with_blank() const { return out_.text.ends_with(kBlank); }
+  bool ends_with_blank() const { return out_.text.ends_with(kSentencepieceNormalizerBlank); }
   /// Takes a blank off the end; returns where it came from.
   size_t drop_blank() {
-    out_.text.resize(out_.text.size() - kBlank.size());
+    out_.text.resize(out_.text.size() - kSentencepieceNormalizerBlank.size());
     if (!out_.tracked) {
       return 0;
     }
@@ -111,7 +111,7 @@ void SentencePieceNormalizer::apply(AlignedText& text) const {
   }
   Writer out(text);
   if (at < s.size() && dummy_prefix_) {
-    out.put(kBlank, at);
+    out.put(kSentencepieceNormalizerBlank, at);
   }
   bool after_blank = remove_extra_;
   while (at < s.size()) {
@@ -124,7 +124,7 @@ void SentencePieceNormalizer::apply(AlignedText& text) const {
       const size_t blank = std::min(with.find(' ', i), with.size());
       out.put(with.substr(i, blank - i), at);
       if (blank < with.size()) {
-        out.put(kBlank, at);
+        out.put(kSentencepieceNormalizerBlank, at);
       }
       i = blank + 1;
     }

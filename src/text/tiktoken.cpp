@@ -76,26 +76,28 @@ void add_qwen(TiktokenStyle& style, size_t ranks) {
 }
 
 void add_harmony(TiktokenStyle& style) {
-  constexpr const char* kNames[] = {"startoftext",
-                                    "endoftext",
-                                    "",
-                                    "",
-                                    "return",
-                                    "constrain",
-                                    "",
-                                    "channel",
-                                    "start",
-                                    "end",
-                                    "message",
-                                    "",
-                                    "",
-                                    "",
-                                    "call"};
+  constexpr const char* kHarmonyNames[] = {"startoftext",
+                                           "endoftext",
+                                           "",
+                                           "",
+                                           "return",
+                                           "constrain",
+                                           "",
+                                           "channel",
+                                           "start",
+                                           "end",
+                                           "message",
+                                           "",
+                                           "",
+                                           "",
+                                           "call"};
   for (size_t id = 199998; id < 201088; ++id) {
     const size_t i = id - 199998;
-    const bool named = i < std::size(kNames) && *kNames[i] != 0;
+    const bool named = i < std::size(kHarmonyNames) && *kHarmonyNames[i] != 0;
     add_special(
-        style, named ? fmt::format("<|{}|>", kNames[i]) : fmt::format("<|reserved_{}|>", id), id);
+        style,
+        named ? fmt::format("<|{}|>", kHarmonyNames[i]) : fmt::format("<|reserved_{}|>", id),
+        id);
   }
 }
 

@@ -94,12 +94,12 @@ uint16_t compute_flags(uint32_t c) {
   return flags;
 }
 
-constexpr uint32_t kTableSize = 0x20000;
+constexpr uint32_t kUnicodeTableSize = 0x20000;
 
 const std::vector<uint16_t>& flag_table() {
   static const std::vector<uint16_t> table = [] {
-    std::vector<uint16_t> flags(kTableSize);
-    for (uint32_t c = 0; c < kTableSize; ++c) {
+    std::vector<uint16_t> flags(kUnicodeTableSize);
+    for (uint32_t c = 0; c < kUnicodeTableSize; ++c) {
       flags[c] = compute_flags(c);
     }
     return flags;
@@ -165,7 +165,7 @@ bool is_undecomposed(uint32_t c) {
 
 uint16_t char_flags(uint32_t c) {
   static const uint16_t* const table = flag_table().data();
-  return c < kTableSize ? table[c] : compute_flags(c);
+  return c < kUnicodeTableSize ? table[c] : compute_flags(c);
 }
 
 void append_char(std::string& out, uint32_t c) {

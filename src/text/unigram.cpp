@@ -17,17 +17,17 @@ namespace {
 
 constexpr double kUnknownPenalty = 10.0;
 
-struct Piece {
+struct UnigramPiece {
   std::string text;
   double score;
 };
 
-std::vector<Piece> read_pieces(const core::Json& json, const std::string& origin) {
+std::vector<UnigramPiece> read_pieces(const core::Json& json, const std::string& origin) {
   const core::Json* vocab = core::json_find(json, "vocab");
   if (vocab == nullptr || !vocab->is_array()) {
     refuse(origin, "a Unigram vocab must be a list of [piece, score]");
   }
-  std::vector<Piece> pieces;
+  std::vector<UnigramPiece> pieces;
   for (const core::Json& entry : *vocab) {
     if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number()) {
       refuse(origin, "a Unigram vocab entry must be [piece, score]", entry.dump());
@@ -37,9 +37,9 @@ std::vector<Piece> read_pieces(const core::Json& json, const std::string& origin
   return pieces;
 }
 
-Vocabulary vocab_of(const std::vector<Piece>& pieces, const std::string& origin) {
+Vocabulary vocab_of_unigram(const std::vector<UnigramPiece>& pieces, const std::string& origin) {
   std::vector<std::string> texts;
-  for (const Piece& piece : pieces) {
+  for (const UnigramPiece& piece : pieces) {
     texts.push_back(piece.text);
   }
   return Vocabulary::from_list(texts, origin);
@@ -99,8 +99,9 @@ class Trie {
 
 class Unigram final : public Model {
  public:
-  Unigram(const core::Json& json, std::vector<Piece> pieces, const std::string& origin)
-      : Model(vocab_of(pieces, origin)), byte_fallback_(flag(json, "byte_fallback", false)) {
+  Unigram(const core::Json& json, std::vector<UnigramPiece> pieces, const std::string& origin)
+      : Model(vocab_of_unigram(pieces, origin)),
+        byte_fallback_(flag(json, "byte_fallback", false)) {
     const std::vector<PieceType> types = read_types(json, pieces.size(), origin);
     sentencepiece_ = core::json_find(json, "kamerton_types") != nullptr;
     double lowest = std::numeric_limits<double>::infinity();
