@@ -87,7 +87,7 @@ bool work(Site& site, int64_t elements) {
   submission.digest = federation::file_digest(site.update);
   submission.bytes = 4 * elements;
   submission.targets = 100;
-  site.client->submit("bench", submission);
+  site.client->submit("bench", submission, "");
   return true;
 }
 

@@ -23,7 +23,7 @@ std::ptrdiff_t answer_begin(const Example& example) {
 }
 
 /// The prompt of one example with the answer of another, cut to `limit` tokens.
-Example joined_answer_examples(const Example& prompt, const Example& answer, size_t limit) {
+Example joined(const Example& prompt, const Example& answer, size_t limit) {
   const std::ptrdiff_t own = answer_begin(prompt);
   const std::ptrdiff_t theirs = answer_begin(answer);
   Example result;
@@ -118,7 +118,7 @@ Example Dataset::Impl::mismatch(const Example& own) const {
     const int64_t index = (own.source_index + std::max<int64_t>(count / 2, 1) + step) % count;
     const Example other = index == own.source_index ? Example() : prepare(index).example;
     if (!other.tokens.empty()) {
-      return joined_answer_examples(own, other, static_cast<size_t>(sequence_length));
+      return joined(own, other, static_cast<size_t>(sequence_length));
     }
   }
   throw Error(ErrorKind::Data,

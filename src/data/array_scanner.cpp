@@ -10,7 +10,7 @@
 namespace kamerton::data {
 namespace {
 
-bool is_blank_array_scanner(char byte) {
+bool is_blank(char byte) {
   return byte == ' ' || byte == '\n' || byte == '\t' || byte == '\r';
 }
 
@@ -75,7 +75,7 @@ void ArrayScanner::start_element(uint64_t offset) {
 }
 
 void ArrayScanner::step_outside(char byte, uint64_t offset, const Element& element) {
-  if (is_blank_array_scanner(byte)) {
+  if (is_blank(byte)) {
     return;
   }
   if (state_ == State::Before) {
@@ -104,7 +104,7 @@ void ArrayScanner::feed(uint64_t offset,
   size_t i = 0;
   while (i < chunk.size()) {
     const char byte = chunk[i];
-    if (state_ == State::Between && !is_blank_array_scanner(byte) && byte != ',' && byte != ']') {
+    if (state_ == State::Between && !is_blank(byte) && byte != ',' && byte != ']') {
       start_element(offset + i);
       segment = i;
     }
@@ -125,7 +125,7 @@ void ArrayScanner::feed(uint64_t offset,
       element(element_start_, element_end_ - element_start_, element_line_);
       state_ = byte == ',' ? State::Between : State::After;
       after_comma_ = byte == ',';
-    } else if (!is_blank_array_scanner(byte)) {
+    } else if (!is_blank(byte)) {
       element_end_ = offset + i + 1;
     }
     ++i;

@@ -38,7 +38,7 @@ struct Header {
 };
 static_assert(sizeof(Header) == 120);
 
-[[noreturn]] void cannot_cache_file(const char* what, const std::filesystem::path& path, int code) {
+[[noreturn]] void cannot(const char* what, const std::filesystem::path& path, int code) {
   throw Error(code == ENOSPC || code == EIO || code == EDQUOT ? ErrorKind::Io : ErrorKind::Output,
               {.where = kCacheFileWhere,
                .what = fmt::format(
@@ -51,11 +51,11 @@ std::filesystem::path own_temporary_folder() {
   const std::filesystem::path folder =
       std::filesystem::temp_directory_path() / fmt::format("kamerton-index-{}", ::geteuid());
   if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
-    cannot_cache_file("the folder cannot be made", folder, errno);
+    cannot("the folder cannot be made", folder, errno);
   }
   struct stat status {};
   if (::lstat(folder.c_str(), &status) != 0) {
-    cannot_cache_file("the folder cannot be looked at", folder, errno);
+    cannot("the folder cannot be looked at", folder, errno);
   }
   if (!S_ISDIR(status.st_mode) || status.st_uid != ::geteuid() || (status.st_mode & 022) != 0) {
     throw Error(ErrorKind::Permission,
@@ -74,7 +74,7 @@ std::filesystem::path prepare_folder(const std::optional<std::string>& folder) {
   std::error_code code;
   std::filesystem::create_directories(*folder, code);
   if (code) {
-    cannot_cache_file("the folder cannot be made", *folder, code.value());
+    cannot("the folder cannot be made", *folder, code.value());
   }
   return *folder;
 }
@@ -85,7 +85,7 @@ class Lock {
   explicit Lock(const std::filesystem::path& path)
       : descriptor_(::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600)) {
     if (descriptor_ < 0) {
-      cannot_cache_file("the lock cannot be made", path, errno);
+      cannot("the lock cannot be made", path, errno);
     }
     while (::flock(descriptor_, LOCK_EX) != 0 && errno == EINTR) {
     }
@@ -132,7 +132,7 @@ void write_table(const std::filesystem::path& temporary,
                  const std::function<CacheNumbers(CacheWriter&)>& build) {
   Stream stream(std::fopen(temporary.c_str(), "wbx"), &std::fclose);
   if (stream == nullptr) {
-    cannot_cache_file("the table cannot be made", temporary, errno);
+    cannot("the table cannot be made", temporary, errno);
   }
   Header header;
   key_hex.copy(header.key, kKeyHex);
@@ -141,11 +141,11 @@ void write_table(const std::filesystem::path& temporary,
   header.numbers = build(writer);
   header.payload_bytes = writer.written() - sizeof(header);
   if (std::fseek(stream.get(), 0, SEEK_SET) != 0) {
-    cannot_cache_file("the table cannot be written", temporary, errno);
+    cannot("the table cannot be written", temporary, errno);
   }
   writer.append(std::as_bytes(std::span(&header, 1)));
   if (std::fclose(stream.release()) != 0) {
-    cannot_cache_file("the table cannot be written", temporary, errno);
+    cannot("the table cannot be written", temporary, errno);
   }
   storage::sync_file(temporary);
 }
@@ -154,7 +154,7 @@ void write_table(const std::filesystem::path& temporary,
 
 void CacheWriter::append(std::span<const std::byte> bytes) {
   if (std::fwrite(bytes.data(), 1, bytes.size(), stream_) != bytes.size()) {
-    cannot_cache_file("the table cannot be written", path_, errno);
+    cannot("the table cannot be written", path_, errno);
   }
   written_ += bytes.size();
 }

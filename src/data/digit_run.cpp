@@ -4,17 +4,16 @@
 #include <algorithm>
 #include <array>
 
+#include "ascii.h"
+
 namespace kamerton::data {
 namespace {
 
 constexpr size_t kMaxDigits = 40;
 constexpr std::string_view kNoBreakSpace = "\xC2\xA0";
 
-bool is_digit_digit_run(char c) {
-  return c >= '0' && c <= '9';
-}
-bool is_word_digit_run(char c) {
-  return is_digit_digit_run(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+bool is_name_char(char c) {
+  return is_digit(c) || is_letter(c) || c == '_';
 }
 
 /// Bytes of one separator at `at` that a digit follows; 0: none.
@@ -29,8 +28,7 @@ size_t separator_at(std::string_view text, size_t at) {
   } else if (text[at] == ')') {
     length = 1;
   }
-  return length > 0 && at + length < text.size() && is_digit_digit_run(text[at + length]) ? length
-                                                                                          : 0;
+  return length > 0 && at + length < text.size() && is_digit(text[at + length]) ? length : 0;
 }
 
 int number_at(std::string_view digits, size_t at) {
@@ -103,8 +101,7 @@ bool announced(std::string_view text, size_t begin) {
 
 bool starts_digit_run(std::string_view text, size_t at) {
   const bool sign = text[at] == '+' || text[at] == '(';
-  return is_digit_digit_run(text[at]) ||
-         (sign && at + 1 < text.size() && is_digit_digit_run(text[at + 1]));
+  return is_digit(text[at]) || (sign && at + 1 < text.size() && is_digit(text[at + 1]));
 }
 
 DigitRun digit_run_at(std::string_view text, size_t at) {
@@ -117,7 +114,7 @@ DigitRun digit_run_at(std::string_view text, size_t at) {
   run.starts.push_back(run.first_digit);
   size_t end = run.first_digit;
   while (end < text.size() && run.digits.size() < kMaxDigits) {
-    if (is_digit_digit_run(text[end])) {
+    if (is_digit(text[end])) {
       run.digits += text[end++];
       ++run.groups.back();
       continue;
@@ -131,14 +128,14 @@ DigitRun digit_run_at(std::string_view text, size_t at) {
     end += separator;
     run.starts.push_back(end);
   }
-  while (end < text.size() && is_digit_digit_run(text[end])) {  // an endless one is none of ours
+  while (end < text.size() && is_digit(text[end])) {  // an endless one is none of ours
     ++end;
     run.digits += '0';
     ++run.groups.back();
   }
   run.end = end;
-  const bool left = run.begin == 0 || !is_word_digit_run(text[run.begin - 1]);
-  run.bounded = left && (end == text.size() || !is_word_digit_run(text[end]));
+  const bool left = run.begin == 0 || !is_name_char(text[run.begin - 1]);
+  run.bounded = left && (end == text.size() || !is_name_char(text[end]));
   return run;
 }
 

@@ -22,7 +22,7 @@ using core::ErrorKind;
 constexpr int kMaxBucketBits = 9;
 constexpr size_t kHashGroupsBuffered = 1 << 10;  // pairs a bucket holds before it writes
 
-[[noreturn]] void cannot_hash_groups(const char* what, const std::string& folder) {
+[[noreturn]] void cannot(const char* what, const std::string& folder) {
   throw Error(
       ErrorKind::Io,
       {.where = "data.duplicates",
@@ -41,7 +41,7 @@ int open_unnamed(const std::optional<std::string>& folder) {
   std::string name = base + "/kamerton-pairs-XXXXXX";
   const int descriptor = ::mkostemp(name.data(), O_CLOEXEC);
   if (descriptor < 0) {
-    cannot_hash_groups("a temporary file cannot be made", base);
+    cannot("a temporary file cannot be made", base);
   }
   ::unlink(name.c_str());
   return descriptor;
@@ -84,8 +84,7 @@ void HashGroups::flush(Bucket& bucket) {
   for (size_t done = 0; done < bytes.size();) {
     const ssize_t got = ::write(bucket.descriptor, bytes.data() + done, bytes.size() - done);
     if (got < 0 && errno != EINTR) {
-      cannot_hash_groups("a temporary file cannot be written",
-                         folder_.value_or("the temporary folder"));
+      cannot("a temporary file cannot be written", folder_.value_or("the temporary folder"));
     }
     done += got > 0 ? static_cast<size_t>(got) : 0;
   }
@@ -132,8 +131,7 @@ void HashGroups::for_each(const std::function<void(std::span<const KeyedId>)>& v
     void* mapped =
         ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, bucket->descriptor, 0);
     if (mapped == MAP_FAILED) {
-      cannot_hash_groups("a temporary file cannot be read",
-                         folder_.value_or("the temporary folder"));
+      cannot("a temporary file cannot be read", folder_.value_or("the temporary folder"));
     }
     const std::unique_ptr<void, std::function<void(void*)>> guard(
         mapped, [bytes](void* address) { ::munmap(address, bytes); });

@@ -9,9 +9,9 @@ namespace kamerton::data {
 namespace {
 
 /// Examples in pieces of at most a row, in order.
-std::vector<Piece> pieces_of_packing(std::span<const int32_t> lengths,
-                                     int32_t row_length,
-                                     LongExamples long_examples) {
+std::vector<Piece> pieces_of(std::span<const int32_t> lengths,
+                             int32_t row_length,
+                             LongExamples long_examples) {
   std::vector<Piece> pieces;
   for (size_t i = 0; i < lengths.size(); ++i) {
     const int32_t end =
@@ -38,7 +38,7 @@ void sort_longest_first(std::vector<Piece>& pieces) {
 RowPlan pack_best_fit(std::span<const int32_t> lengths,
                       int32_t row_length,
                       LongExamples long_examples) {
-  std::vector<Piece> pieces = pieces_of_packing(lengths, row_length, long_examples);
+  std::vector<Piece> pieces = pieces_of(lengths, row_length, long_examples);
   sort_longest_first(pieces);
   std::vector<std::vector<Piece>> rows;
   std::map<int32_t, std::deque<size_t>> by_room;  // rows with room, in the order they came to it

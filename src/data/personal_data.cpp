@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "ascii.h"
 #include "digit_run.h"
 
 namespace kamerton::data {
@@ -13,14 +14,8 @@ namespace {
 constexpr size_t kMaxLocalPart = 64;
 constexpr size_t kMaxDomain = 255;
 
-bool is_digit_personal_data(char c) {
-  return c >= '0' && c <= '9';
-}
-bool is_letter_personal_data(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-bool is_word_personal_data(char c) {
-  return is_digit_personal_data(c) || is_letter_personal_data(c);
+bool is_word(char c) {
+  return is_digit(c) || is_letter(c);
 }
 
 /// The address around the '@' at `at`.
@@ -28,19 +23,18 @@ std::optional<PersonalMatch> email_at(std::string_view text, size_t at, size_t f
   constexpr std::string_view kLocal = "._%+-";
   size_t begin = at;
   while (begin > floor && at - begin < kMaxLocalPart &&
-         (is_word_personal_data(text[begin - 1]) ||
-          kLocal.find(text[begin - 1]) != std::string_view::npos)) {
+         (is_word(text[begin - 1]) || kLocal.find(text[begin - 1]) != std::string_view::npos)) {
     --begin;
   }
-  while (begin < at && !is_word_personal_data(text[begin])) {
+  while (begin < at && !is_word(text[begin])) {
     ++begin;
   }
   size_t end = at + 1;
   while (end < text.size() && end - at < kMaxDomain &&
-         (is_word_personal_data(text[end]) || text[end] == '-' || text[end] == '.')) {
+         (is_word(text[end]) || text[end] == '-' || text[end] == '.')) {
     ++end;
   }
-  while (end > at + 1 && !is_word_personal_data(text[end - 1])) {
+  while (end > at + 1 && !is_word(text[end - 1])) {
     --end;
   }
   const std::string_view domain = text.substr(at + 1, end - at - 1);
@@ -50,7 +44,7 @@ std::optional<PersonalMatch> email_at(std::string_view text, size_t at, size_t f
     return std::nullopt;
   }
   const std::string_view top = domain.substr(dot + 1);
-  if (top.size() < 2 || !std::all_of(top.begin(), top.end(), is_letter_personal_data)) {
+  if (top.size() < 2 || !std::all_of(top.begin(), top.end(), is_letter)) {
     return std::nullopt;
   }
   return PersonalMatch{Personal::Email, begin, end};
@@ -82,17 +76,15 @@ bool iban_is_right(const std::string& iban) {
   int rest = 0;
   for (size_t i = 0; i < iban.size(); ++i) {
     const char c = iban[(i + 4) % iban.size()];
-    rest = is_digit_personal_data(c) ? (rest * 10 + (c - '0')) % 97
-                                     : (rest * 100 + (c - 'A' + 10)) % 97;
+    rest = is_digit(c) ? (rest * 10 + (c - '0')) % 97 : (rest * 100 + (c - 'A' + 10)) % 97;
   }
   return rest == 1;
 }
 
 /// An IBAN that starts at `begin`, in one piece or in groups with single blanks between.
 std::optional<PersonalMatch> iban_at(std::string_view text, size_t begin) {
-  if (begin + 4 > text.size() || !is_letter_personal_data(text[begin + 1]) ||
-      !is_digit_personal_data(text[begin + 2]) || !is_digit_personal_data(text[begin + 3]) ||
-      (begin > 0 && is_word_personal_data(text[begin - 1]))) {
+  if (begin + 4 > text.size() || !is_letter(text[begin + 1]) || !is_digit(text[begin + 2]) ||
+      !is_digit(text[begin + 3]) || (begin > 0 && is_word(text[begin - 1]))) {
     return std::nullopt;
   }
   const int length = iban_length(text.substr(begin, 2));
@@ -100,7 +92,7 @@ std::optional<PersonalMatch> iban_at(std::string_view text, size_t begin) {
   size_t at = begin;
   while (at < text.size() && static_cast<int>(iban.size()) < length) {
     const bool gap = text[at] == ' ' && !iban.empty() && text[at - 1] != ' ';
-    if (!gap && !is_digit_personal_data(text[at]) && !(text[at] >= 'A' && text[at] <= 'Z')) {
+    if (!gap && !is_digit(text[at]) && !(text[at] >= 'A' && text[at] <= 'Z')) {
       break;
     }
     if (!gap) {
@@ -108,7 +100,7 @@ std::optional<PersonalMatch> iban_at(std::string_view text, size_t begin) {
     }
     ++at;
   }
-  const bool ends = at == text.size() || !is_word_personal_data(text[at]);
+  const bool ends = at == text.size() || !is_word(text[at]);
   if (length == 0 || static_cast<int>(iban.size()) != length || !ends || !iban_is_right(iban)) {
     return std::nullopt;
   }

@@ -135,8 +135,8 @@ std::string sources_plot(const Stats& stats, int top) {
 }
 
 /// The text that each token adds, in order.
-std::vector<std::string> pieces_of_picture(const text::Tokenizer& tokenizer,
-                                           const std::vector<int32_t>& ids) {
+std::vector<std::string> pieces_of(const text::Tokenizer& tokenizer,
+                                   const std::vector<int32_t>& ids) {
   std::vector<std::string> pieces;
   text::StreamingDecoder decoder(tokenizer, false);
   for (const int32_t id : ids) {
@@ -157,7 +157,7 @@ std::string example_html(const Dataset& set, int64_t index) {
   }
   out += fmt::format(
       "<p>{} tokens, {} trained</p>\n<pre>", example.tokens.size(), example.target_count());
-  const auto pieces = pieces_of_picture(set.bundle().tokenizer, example.tokens);
+  const auto pieces = pieces_of(set.bundle().tokenizer, example.tokens);
   for (size_t i = 0; i < pieces.size(); ++i) {
     const bool trained = i > 0 && example.targets[i - 1] != kNoTarget;
     out += fmt::format("<span class=\"{}{}\" title=\"{}: id {}\">{}</span>",

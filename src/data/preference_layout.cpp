@@ -96,10 +96,10 @@ Json part(const Json& whole, size_t begin, size_t end) {
   return Json(Json::array_t(at(begin), at(end)));
 }
 
-Record joined_preference_layout(const Json& prompt,
-                                const Json& answer,
-                                const Json& variables,
-                                const std::string& origin) {
+Record joined(const Json& prompt,
+              const Json& answer,
+              const Json& variables,
+              const std::string& origin) {
   if (prompt.is_string()) {
     return text_record(
         prompt.get<std::string>(), answer.get<std::string>(), Record::Kind::Pair, origin);
@@ -161,10 +161,9 @@ Record from_preference(const Json& json, const std::string& origin) {
              "'prompt', or the same beginning in 'chosen' and 'rejected'");
   }
   const Json variables = template_variables(json, origin);
-  Record record = joined_preference_layout(prompt, chosen, variables, origin);
+  Record record = joined(prompt, chosen, variables, origin);
   record.margin = margin_of(json, origin);
-  record.rejected =
-      std::make_shared<const Record>(joined_preference_layout(prompt, rejected, variables, origin));
+  record.rejected = std::make_shared<const Record>(joined(prompt, rejected, variables, origin));
   return record;
 }
 

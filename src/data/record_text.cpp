@@ -34,7 +34,7 @@ void visit_content(const Json& message, const Visit& visit) {
   }
 }
 
-bool is_blank_record_text(std::string_view text) {
+bool is_blank(std::string_view text) {
   return text.find_first_not_of(" \t\r\n") == std::string_view::npos;
 }
 
@@ -45,8 +45,7 @@ bool says_nothing(const Json& message) {
     }
   }
   bool blank = true;
-  visit_content(message,
-                [&](std::string_view text) { blank = blank && is_blank_record_text(text); });
+  visit_content(message, [&](std::string_view text) { blank = blank && is_blank(text); });
   return blank;
 }
 
@@ -77,7 +76,7 @@ bool has_empty_answer(const Record& record) {
     }
     return false;
   }
-  return is_blank_record_text(record.completion);
+  return is_blank(record.completion);
 }
 
 std::string comparable_text(const Record& record) {

@@ -27,7 +27,7 @@ using core::Json;
 constexpr char kRedactWhere[] = "data.redact";
 static_assert(kPersonalKinds == std::tuple_size_v<decltype(RedactReport::found)>);
 
-[[noreturn]] void cannot_redact(const fs::path& path, const char* what, int code) {
+[[noreturn]] void cannot(const fs::path& path, const char* what, int code) {
   throw Error(code == ENOSPC || code == EIO || code == EDQUOT ? ErrorKind::Io : ErrorKind::Output,
               {.where = kRedactWhere,
                .what = fmt::format(
@@ -42,7 +42,7 @@ class LineWriter {
         temporary_(fmt::format("{}.{}.part", path_.string(), ::getpid())),
         stream_(std::fopen(temporary_.c_str(), "wbx"), &std::fclose) {
     if (stream_ == nullptr) {
-      cannot_redact(path_, "the clean copy cannot be made", errno);
+      cannot(path_, "the clean copy cannot be made", errno);
     }
   }
   ~LineWriter() {
@@ -55,12 +55,12 @@ class LineWriter {
   void line(const std::string& text) {
     if (std::fwrite(text.data(), 1, text.size(), stream_.get()) != text.size() ||
         std::fputc('\n', stream_.get()) == EOF) {
-      cannot_redact(path_, "the clean copy cannot be written", errno);
+      cannot(path_, "the clean copy cannot be written", errno);
     }
   }
   void publish() {
     if (std::fclose(stream_.release()) != 0) {
-      cannot_redact(path_, "the clean copy cannot be written", errno);
+      cannot(path_, "the clean copy cannot be written", errno);
     }
     storage::sync_file(temporary_);
     storage::posix_filesystem().rename(temporary_, path_);

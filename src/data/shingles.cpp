@@ -20,7 +20,7 @@ uint64_t mix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-bool is_letter_shingles(uint8_t byte) {
+bool is_word_byte(uint8_t byte) {
   return byte >= 0x80 || (byte >= '0' && byte <= '9') || (byte >= 'a' && byte <= 'z') ||
          (byte >= 'A' && byte <= 'Z');
 }
@@ -53,7 +53,7 @@ void for_each_word(std::string_view text, const Visit& visit) {
   WordHash word;
   for (const char c : text) {
     const auto byte = static_cast<uint8_t>(c);
-    if (is_letter_shingles(byte)) {
+    if (is_word_byte(byte)) {
       word.add(byte >= 'A' && byte <= 'Z' ? byte + 32 : byte);
       continue;
     }

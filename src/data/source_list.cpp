@@ -11,7 +11,7 @@
 namespace kamerton::data {
 namespace {
 
-[[noreturn]] void refuse_source_list(const std::string& what, const std::string& hint) {
+[[noreturn]] void refuse(const std::string& what, const std::string& hint) {
   throw core::Error(core::ErrorKind::Config, {.where = "data.sources", .what = what, .hint = hint});
 }
 
@@ -30,11 +30,10 @@ void check_weights(const std::vector<SourceConfig>& sources, const DataConfig& c
   const auto weighted = std::count_if(
       sources.begin(), sources.end(), [](const SourceConfig& s) { return s.weight.has_value(); });
   if (weighted != 0 && weighted != static_cast<std::ptrdiff_t>(sources.size())) {
-    refuse_source_list("some sources have a weight and some have none",
-                       "data.sources.<i>.weight for all");
+    refuse("some sources have a weight and some have none", "data.sources.<i>.weight for all");
   }
   if (weighted != 0 && config.mixture_temperature != 1.0) {
-    refuse_source_list(
+    refuse(
         "weights already say how often each source is drawn: data.mixture_temperature has "
         "nothing to do",
         "either of the two");
@@ -55,21 +54,21 @@ namespace {
 /// data.sources, or one source of data.train.
 std::vector<SourceConfig> own_sources(const DataConfig& config) {
   if (config.validation_fraction > 0 && !config.eval.empty()) {
-    refuse_source_list("data.eval and data.validation_fraction exclude each other",
-                       "held-out files, or a share of the training data");
+    refuse("data.eval and data.validation_fraction exclude each other",
+           "held-out files, or a share of the training data");
   }
   if (config.sources.empty()) {
     return sources_of_files(config.train, config);
   }
   if (!config.train.empty()) {
-    refuse_source_list("data.train and data.sources exclude each other",
-                       "data.train's files as one more of data.sources");
+    refuse("data.train and data.sources exclude each other",
+           "data.train's files as one more of data.sources");
   }
   std::vector<SourceConfig> sources;
   for (const SourceConfig& source : config.sources) {
     if (source.files.empty()) {
-      refuse_source_list(fmt::format("source {} of data.sources has no files", sources.size()),
-                         fmt::format("data.sources.{}.files: [file.jsonl]", sources.size()));
+      refuse(fmt::format("source {} of data.sources has no files", sources.size()),
+             fmt::format("data.sources.{}.files: [file.jsonl]", sources.size()));
     }
     sources.push_back(filled_in(source, config));
   }
@@ -84,8 +83,8 @@ std::vector<SourceConfig> train_sources(const DataConfig& config, Side side) {
   if (config.replay.has_value() && side != Side::Validation) {
     for (const SourceConfig& source : sources) {
       if (source.name == kReplayName) {
-        refuse_source_list("a source of data.sources has the name that keep.replay's data have",
-                           "another name");
+        refuse("a source of data.sources has the name that keep.replay's data have",
+               "another name");
       }
     }
     SourceConfig replay;

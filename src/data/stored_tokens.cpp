@@ -24,11 +24,11 @@ using core::Json;
 constexpr char kStoredTokensWhere[] = "data.stored_tokens";
 constexpr uint64_t kHead = 128;  // the manifest's format stands within
 
-[[noreturn]] void refuse_stored_tokens(ErrorKind kind,
-                                       const std::string& what,
-                                       const std::string& got,
-                                       const std::string& allowed,
-                                       const std::string& hint) {
+[[noreturn]] void refuse(ErrorKind kind,
+                         const std::string& what,
+                         const std::string& got,
+                         const std::string& allowed,
+                         const std::string& hint) {
   throw Error(
       kind,
       {.where = kStoredTokensWhere, .what = what, .got = got, .allowed = allowed, .hint = hint});
@@ -38,22 +38,21 @@ constexpr uint64_t kHead = 128;  // the manifest's format stands within
 void read_sources(const Json& made_from, const std::string& origin, StoredTokens& result) {
   const Json* sources = core::json_find(made_from, "sources");
   if (sources == nullptr || !sources->is_array() || sources->empty()) {
-    refuse_stored_tokens(ErrorKind::Data, origin + ": the manifest names no sources", "", "", "");
+    refuse(ErrorKind::Data, origin + ": the manifest names no sources", "", "", "");
   }
   for (const Json& source : *sources) {
     const Layout layout = layout_from(core::json_string(source, "layout", origin));
     const int64_t mask = core::json_int(source, "train_on", origin);
     if (mask < 0 || mask > static_cast<int64_t>(TrainOn::Assistant)) {
-      refuse_stored_tokens(
-          ErrorKind::Data, origin + ": unknown train_on", std::to_string(mask), "0 to 2", "");
+      refuse(ErrorKind::Data, origin + ": unknown train_on", std::to_string(mask), "0 to 2", "");
     }
     const auto train_on = static_cast<TrainOn>(mask);
     if (&source != &sources->front() && (layout != result.layout || train_on != result.train_on)) {
-      refuse_stored_tokens(ErrorKind::Data,
-                           origin + ": the token store was made from sources of several layouts",
-                           std::string(name_of(layout)),
-                           std::string(name_of(result.layout)),
-                           "data.sources with the raw files, or a store for each");
+      refuse(ErrorKind::Data,
+             origin + ": the token store was made from sources of several layouts",
+             std::string(name_of(layout)),
+             std::string(name_of(result.layout)),
+             "data.sources with the raw files, or a store for each");
     }
     result.layout = layout;
     result.train_on = train_on;
@@ -65,12 +64,11 @@ void check_bundle(const Json& made_from,
                   const std::string& origin) {
   const std::string made_with = core::json_string(made_from, "tokenizer_and_template", origin);
   if (made_with != bundle_digest(bundle)) {
-    refuse_stored_tokens(
-        ErrorKind::Data,
-        origin + ": the tokens were made with another tokenizer or chat template",
-        made_with.substr(0, 16),
-        bundle_digest(bundle).substr(0, 16),
-        "the model that they were made for, or kamerton data prepare from the raw files");
+    refuse(ErrorKind::Data,
+           origin + ": the tokens were made with another tokenizer or chat template",
+           made_with.substr(0, 16),
+           bundle_digest(bundle).substr(0, 16),
+           "the model that they were made for, or kamerton data prepare from the raw files");
   }
 }
 
@@ -79,25 +77,25 @@ void check_settings(const SourceConfig& source,
                     const StoredTokens& stored,
                     const std::string& origin) {
   if (source.layout != "auto" && source.layout != name_of(stored.layout)) {
-    refuse_stored_tokens(ErrorKind::Config,
-                         origin + ": data.layout is not what the tokens were made from",
-                         source.layout,
-                         std::string(name_of(stored.layout)),
-                         "data.layout: auto");
+    refuse(ErrorKind::Config,
+           origin + ": data.layout is not what the tokens were made from",
+           source.layout,
+           std::string(name_of(stored.layout)),
+           "data.layout: auto");
   }
   if (config.train_on != "auto" && config.train_on != name_of(stored.train_on)) {
-    refuse_stored_tokens(ErrorKind::Config,
-                         origin + ": data.train_on is not what the tokens were made for",
-                         config.train_on,
-                         name_of(stored.train_on),
-                         "data.train_on: auto, or the raw files");
+    refuse(ErrorKind::Config,
+           origin + ": data.train_on is not what the tokens were made for",
+           config.train_on,
+           name_of(stored.train_on),
+           "data.train_on: auto, or the raw files");
   }
   if (!source.columns.given().empty()) {
-    refuse_stored_tokens(ErrorKind::Config,
-                         origin + ": tokens have no columns",
-                         "data.columns",
-                         "",
-                         "leave it out, or name the raw files");
+    refuse(ErrorKind::Config,
+           origin + ": tokens have no columns",
+           "data.columns",
+           "",
+           "leave it out, or name the raw files");
   }
 }
 
@@ -118,15 +116,15 @@ StoredTokens open_stored(const std::string& manifest,
                          const text::TokenizerBundle* bundle) {
   const fs::path folder = fs::path(manifest).parent_path();
   if (bundle == nullptr) {
-    refuse_stored_tokens(ErrorKind::Config,
-                         folder.string() + ": a token store holds no text to work on",
-                         "",
-                         "raw files",
-                         "name the files that it was made from");
+    refuse(ErrorKind::Config,
+           folder.string() + ": a token store holds no text to work on",
+           "",
+           "raw files",
+           "name the files that it was made from");
   }
   const std::optional<StoreManifest> known = read_manifest(folder);
   if (!known) {
-    refuse_stored_tokens(ErrorKind::Data, manifest + ": the manifest is gone", "", "", "");
+    refuse(ErrorKind::Data, manifest + ": the manifest is gone", "", "", "");
   }
   StoredTokens result;
   read_sources(known->key.made_from, manifest, result);

@@ -13,7 +13,7 @@
 namespace kamerton::federation {
 namespace {
 
-[[noreturn]] void refuse_codec(const std::string& what) {
+[[noreturn]] void refuse(const std::string& what) {
   throw core::Error(core::ErrorKind::Data, {.where = "federation.codec", .what = what});
 }
 
@@ -34,7 +34,7 @@ float from_bf16(uint16_t bits) {
 void check_finite(std::span<const float> values) {
   for (const float value : values) {
     if (!std::isfinite(value)) {
-      refuse_codec("an update holds a number that is not finite");
+      refuse("an update holds a number that is not finite");
     }
   }
 }
@@ -90,7 +90,7 @@ class ByteCodec final : public Codec {
     float scale = 0;
     std::memcpy(&scale, in.data(), 4);
     if (!std::isfinite(scale) || scale < 0) {
-      refuse_codec("an update's scale is not a number");
+      refuse("an update's scale is not a number");
     }
     for (size_t i = 0; i < out.size(); ++i) {
       out[i] = scale * static_cast<float>(static_cast<int8_t>(in[4 + i]));
@@ -133,7 +133,7 @@ class TopCodec final : public Codec {
       std::memcpy(&place, in.data() + 4 * i, 2);
       std::memcpy(&bits, in.data() + 4 * i + 2, 2);
       if (place >= out.size() || place <= before) {
-        refuse_codec("an update names a place twice or beyond its block");
+        refuse("an update names a place twice or beyond its block");
       }
       before = place;
       out[place] = from_bf16(bits);
@@ -165,7 +165,7 @@ class RingCodec final : public Codec {
       uint32_t level = 0;
       std::memcpy(&level, in.data() + 4 * i, 4);
       if (level > kRingLevels) {
-        refuse_codec("a fixed-point number is out of range");
+        refuse("a fixed-point number is out of range");
       }
       out[i] = ring_mean(level, 1, range_);
     }
@@ -194,7 +194,7 @@ class NoisyRingCodec final : public Codec {
     std::memcpy(words.data(), in.data(), 4 * words.size());
     for (const uint32_t word : words) {
       if (std::abs(static_cast<double>(static_cast<int32_t>(word))) > most_) {
-        refuse_codec("a fixed-point number is out of range");
+        refuse("a fixed-point number is out of range");
       }
     }
     ring_.decode(std::span<const uint32_t>(words), out);

@@ -29,7 +29,7 @@ std::string chain(const std::string& before, std::string_view text) {
   return storage::to_hex(hasher.finish()).substr(0, kJournalDigits);
 }
 
-[[noreturn]] void fail_journal(const std::filesystem::path& path) {
+[[noreturn]] void fail(const std::filesystem::path& path) {
   throw Error(ErrorKind::Io,
               {.where = "federation.journal",
                .what = "cannot write '" + path.string() + "'",
@@ -66,7 +66,7 @@ Journal::Journal(const std::filesystem::path& path) : path_(path) {
   descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
   if (descriptor_ < 0 || ::ftruncate(descriptor_, static_cast<off_t>(good)) != 0 ||
       ::lseek(descriptor_, 0, SEEK_END) < 0 || ::fsync(descriptor_) != 0) {
-    fail_journal(path);
+    fail(path);
   }
   storage::posix_filesystem().sync_directory(path.parent_path());
 }
@@ -88,12 +88,12 @@ void Journal::append(const core::Json& event) {
       continue;
     }
     if (count < 0) {
-      fail_journal(path_);
+      fail(path_);
     }
     done += static_cast<size_t>(count);
   }
   if (::fsync(descriptor_) != 0) {
-    fail_journal(path_);
+    fail(path_);
   }
   last_digest_ = digest;
 }

@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t kMostElements = int64_t{1} << 40;
 constexpr size_t kMostTensors = 1'000'000;
 
-[[noreturn]] void refuse_layout(const std::string& what, const std::string& got) {
+[[noreturn]] void refuse(const std::string& what, const std::string& got) {
   throw core::Error(core::ErrorKind::Data,
                     {.where = "federation.layout", .what = what, .got = got});
 }
@@ -24,7 +24,7 @@ int64_t Layout::numel(const TensorSpec& tensor) {
   int64_t count = 1;
   for (const int64_t extent : tensor.shape) {
     if (extent < 0 || (extent > 0 && count > kMostElements / extent)) {
-      refuse_layout("a tensor's shape is not possible", tensor.name);
+      refuse("a tensor's shape is not possible", tensor.name);
     }
     count *= extent;
   }
@@ -34,22 +34,22 @@ int64_t Layout::numel(const TensorSpec& tensor) {
 Layout::Layout(std::vector<TensorSpec> tensors, int64_t vectors)
     : tensors_(std::move(tensors)), vectors_(vectors) {
   if (tensors_.empty() || tensors_.size() > kMostTensors || vectors < 1 || vectors > 2) {
-    refuse_layout("the exchanged tensors are not possible",
-                  fmt::format("{} tensors, {} vectors", tensors_.size(), vectors));
+    refuse("the exchanged tensors are not possible",
+           fmt::format("{} tensors, {} vectors", tensors_.size(), vectors));
   }
   for (const TensorSpec& tensor : tensors_) {
     if (tensor.name.empty() || tensor.name.size() > 512 || tensor.shape.size() > 8 ||
         !by_name_.emplace(tensor.name, size_).second) {
-      refuse_layout("an exchanged tensor is not possible, or comes twice", tensor.name);
+      refuse("an exchanged tensor is not possible, or comes twice", tensor.name);
     }
     offsets_.push_back(size_);
     size_ += numel(tensor);
     if (size_ > kMostElements) {
-      refuse_layout("the exchanged tensors are too large", tensor.name);
+      refuse("the exchanged tensors are too large", tensor.name);
     }
   }
   if (size_ == 0) {
-    refuse_layout("nothing is exchanged", "0 elements");
+    refuse("nothing is exchanged", "0 elements");
   }
 }
 
@@ -69,18 +69,18 @@ core::Json Layout::to_json() const {
 Layout Layout::from_json(const core::Json& json, const std::string& origin) {
   const core::Json* list = core::json_find(json, "tensors");
   if (list == nullptr || !list->is_array() || list->size() > kMostTensors) {
-    refuse_layout("no list of tensors in " + origin, "");
+    refuse("no list of tensors in " + origin, "");
   }
   std::vector<TensorSpec> tensors;
   for (const core::Json& item : *list) {
     TensorSpec tensor{core::json_string(item, "name", origin), {}};
     const core::Json* shape = core::json_find(item, "shape");
     if (shape == nullptr || !shape->is_array() || shape->size() > 8) {
-      refuse_layout("a tensor without a shape in " + origin, tensor.name);
+      refuse("a tensor without a shape in " + origin, tensor.name);
     }
     for (const core::Json& extent : *shape) {
       if (!extent.is_number_integer()) {
-        refuse_layout("a shape that is not of integers in " + origin, tensor.name);
+        refuse("a shape that is not of integers in " + origin, tensor.name);
       }
       tensor.shape.push_back(extent.get<int64_t>());
     }

@@ -19,9 +19,7 @@ namespace {
 using core::Error;
 using core::ErrorKind;
 
-[[noreturn]] void fail_vector_file(ErrorKind kind,
-                                   const std::string& what,
-                                   const std::filesystem::path& path) {
+[[noreturn]] void fail(ErrorKind kind, const std::string& what, const std::filesystem::path& path) {
   throw Error(kind,
               {.where = "federation.file",
                .what = what + " '" + path.string() + "'",
@@ -36,11 +34,11 @@ RangeFile RangeFile::open_or_create(const std::filesystem::path& path, int64_t s
   file.size_ = size;
   file.descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (file.descriptor_ < 0) {
-    fail_vector_file(ErrorKind::Output, "cannot create", path);
+    fail(ErrorKind::Output, "cannot create", path);
   }
   struct stat facts = {};
   if (::fstat(file.descriptor_, &facts) != 0) {
-    fail_vector_file(ErrorKind::Io, "cannot look at", path);
+    fail(ErrorKind::Io, "cannot look at", path);
   }
   if (facts.st_size != size && facts.st_size != 0) {
     throw Error(ErrorKind::Data,
@@ -50,7 +48,7 @@ RangeFile RangeFile::open_or_create(const std::filesystem::path& path, int64_t s
                  .allowed = fmt::format("{} bytes", size)});
   }
   if (facts.st_size != size && ::ftruncate(file.descriptor_, size) != 0) {
-    fail_vector_file(ErrorKind::Io, "no room for", path);
+    fail(ErrorKind::Io, "no room for", path);
   }
   return file;
 }
@@ -61,7 +59,7 @@ RangeFile RangeFile::open(const std::filesystem::path& path, int64_t size) {
   file.size_ = size;
   file.descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file.descriptor_ < 0) {
-    fail_vector_file(ErrorKind::Data, "cannot open", path);
+    fail(ErrorKind::Data, "cannot open", path);
   }
   struct stat facts = {};
   if (::fstat(file.descriptor_, &facts) != 0 || facts.st_size != size) {
@@ -101,7 +99,7 @@ void RangeFile::read(int64_t begin, std::span<std::byte> out) const {
       continue;
     }
     if (count <= 0) {
-      fail_vector_file(ErrorKind::Io, "cannot read", path_);
+      fail(ErrorKind::Io, "cannot read", path_);
     }
     done += static_cast<size_t>(count);
   }
@@ -123,7 +121,7 @@ void RangeFile::write(int64_t begin, std::span<const std::byte> bytes) {
       continue;
     }
     if (count < 0) {
-      fail_vector_file(ErrorKind::Io, "cannot write", path_);
+      fail(ErrorKind::Io, "cannot write", path_);
     }
     done += static_cast<size_t>(count);
   }
@@ -131,7 +129,7 @@ void RangeFile::write(int64_t begin, std::span<const std::byte> bytes) {
 
 void RangeFile::sync() {
   if (::fsync(descriptor_) != 0) {
-    fail_vector_file(ErrorKind::Io, "cannot write to the disk", path_);
+    fail(ErrorKind::Io, "cannot write to the disk", path_);
   }
 }
 

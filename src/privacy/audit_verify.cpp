@@ -15,7 +15,7 @@
 namespace kamerton::privacy {
 namespace {
 
-core::Json json_of_audit_verify(const AuditRecord& record, const std::string& previous) {
+core::Json json_of(const AuditRecord& record, const std::string& previous) {
   return {{"number", record.number},
           {"time", record.time},
           {"who", record.who},
@@ -51,7 +51,7 @@ AuditRecord read_line(std::string_view line,
   const std::string previous = core::json_string(json, "previous", origin);
   const Signature signature = signature_of(json, origin);
   // The line is rebuilt from what was read: what is signed is all that there is.
-  core::Json rebuilt = json_of_audit_verify(record, previous);
+  core::Json rebuilt = json_of(record, previous);
   const bool signed_by = verify(key, kRecordPurpose, rebuilt.dump(), signature);
   rebuilt["signature"] = to_hexadecimal(signature.data(), signature.size());
   if (!signed_by || rebuilt.dump() != line) {
@@ -154,7 +154,7 @@ std::vector<AuditHead> heads_seen(const AuditReport& report, std::string_view wh
 std::string audit_line(const AuditRecord& record,
                        const std::string& previous,
                        const SigningKey& key) {
-  core::Json json = json_of_audit_verify(record, previous);
+  core::Json json = json_of(record, previous);
   const Signature signature = key.sign(kRecordPurpose, json.dump());
   json["signature"] = to_hexadecimal(signature.data(), signature.size());
   return json.dump();

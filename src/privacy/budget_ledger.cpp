@@ -45,7 +45,7 @@ LedgerEntry entry_of(const core::Json& json, const std::string& origin) {
   return entry;
 }
 
-core::Json json_of_budget_ledger(const LedgerEntry& entry, const std::string& previous) {
+core::Json json_of(const LedgerEntry& entry, const std::string& previous) {
   return {{"time", entry.time},
           {"run", entry.run},
           {"what", entry.what},
@@ -200,7 +200,7 @@ LedgerEntry BudgetLedger::reserve(const std::string& run,
   if (text.size() > whole_bytes_) {
     file.truncate(whole_bytes_);  // a line that a crash left unfinished: it was never acted on
   }
-  const std::string line = json_of_budget_ledger(entry, last_digest_).dump();
+  const std::string line = json_of(entry, last_digest_).dump();
   file.append(line + "\n");
   entries_.push_back(entry);
   last_digest_ = line_digest(line);

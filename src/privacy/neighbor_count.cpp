@@ -6,13 +6,10 @@
 #include "kamerton/privacy/secure_round.h"
 
 #include "faults.h"
+#include "log_choose.h"
 
 namespace kamerton::privacy {
 namespace {
-
-double log_choose_neighbor_count(double n, double k) {
-  return std::lgamma(n + 1) - std::lgamma(k + 1) - std::lgamma(n - k + 1);
-}
 
 /// ln P[at least `least` marked ones among `drawn` of `all`, of which `marked` are marked].
 double log_tail(int64_t all, int64_t marked, int64_t drawn, int64_t least) {
@@ -21,10 +18,9 @@ double log_tail(int64_t all, int64_t marked, int64_t drawn, int64_t least) {
   double sum = -HUGE_VAL;
   for (int64_t k = begin; k <= most; ++k) {
     const double term =
-        log_choose_neighbor_count(static_cast<double>(marked), static_cast<double>(k)) +
-        log_choose_neighbor_count(static_cast<double>(all - marked),
-                                  static_cast<double>(drawn - k)) -
-        log_choose_neighbor_count(static_cast<double>(all), static_cast<double>(drawn));
+        log_choose(static_cast<double>(marked), static_cast<double>(k)) +
+        log_choose(static_cast<double>(all - marked), static_cast<double>(drawn - k)) -
+        log_choose(static_cast<double>(all), static_cast<double>(drawn));
     const double high = std::max(sum, term);
     sum = high + std::log(std::exp(sum - high) + std::exp(term - high));
   }

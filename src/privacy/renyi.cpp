@@ -8,6 +8,7 @@
 
 #include "faults.h"
 #include "gaussian_tail.h"
+#include "log_choose.h"
 
 namespace kamerton::privacy {
 namespace {
@@ -24,16 +25,12 @@ double log_subtract(double a, double b) {
   return b == kMinusInfinity ? a : a + std::log(-std::expm1(b - a));
 }
 
-double log_choose_renyi(double n, double k) {
-  return std::lgamma(n + 1) - std::lgamma(k + 1) - std::lgamma(n - k + 1);
-}
-
 /// ln E_Q[(P/Q)^alpha], whole alpha: the binomial sum (1908.10530, section 3.3).
 double log_moment_whole(double q, double sigma, int alpha) {
   double sum = kMinusInfinity;
   for (int i = 0; i <= alpha; ++i) {
     sum = log_add(sum,
-                  log_choose_renyi(alpha, i) + i * std::log(q) + (alpha - i) * std::log1p(-q) +
+                  log_choose(alpha, i) + i * std::log(q) + (alpha - i) * std::log1p(-q) +
                       (static_cast<double>(i) * i - i) / (2 * sigma * sigma));
   }
   return sum;

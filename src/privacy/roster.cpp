@@ -22,7 +22,7 @@ std::string hex_of(const PublicKey& key) {
   return to_hexadecimal(key.data(), key.size());
 }
 
-core::Json json_of_roster(const Roster& roster) {
+core::Json json_of(const Roster& roster) {
   core::Json members = core::Json::array();
   for (const Member& member : roster.members) {
     members.push_back({{"id", member.id},
@@ -118,7 +118,7 @@ const Member& Roster::admit(const CertificateInfo& certificate, Role role, int64
 }
 
 std::string Roster::to_signed_text(const SigningKey& authority) const {
-  core::Json json = json_of_roster(*this);
+  core::Json json = json_of(*this);
   const Signature signature = authority.sign(kPurpose, json.dump());
   json["signature"] = to_hexadecimal(signature.data(), signature.size());
   return json.dump(1) + "\n";

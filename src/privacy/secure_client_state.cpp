@@ -15,7 +15,7 @@ constexpr uint16_t kSecureClientStateVersion = 1;
 /// Of one message of the largest round; the writer is this program.
 constexpr size_t kMaxMessage = size_t{64} << 20;
 
-void put_secure_client_state(WireWriter& writer, const Secret& secret) {
+void put(WireWriter& writer, const Secret& secret) {
   writer.raw(secret.bytes());
 }
 
@@ -87,9 +87,9 @@ std::string SecureClient::State::encode() const {
   WireWriter writer(kSecureClientStateKind, kSecureClientStateVersion);
   writer.text(round.encode());
   writer.u32(site);
-  put_secure_client_state(writer, channel.seed());
-  put_secure_client_state(writer, mask_scalar);
-  put_secure_client_state(writer, self_scalar);
+  put(writer, channel.seed());
+  put(writer, mask_scalar);
+  put(writer, self_scalar);
   put_optional(writer, book, [&](const KeyBook& value) {
     writer.text(value.encode());
     writer.text(bundle.encode());
@@ -97,8 +97,8 @@ std::string SecureClient::State::encode() const {
   writer.u32(static_cast<uint32_t>(held.size()));
   for (const auto& [of, shares] : held) {
     writer.u32(of);
-    put_secure_client_state(writer, shares.mask);
-    put_secure_client_state(writer, shares.self);
+    put(writer, shares.mask);
+    put(writer, shares.self);
   }
   put_optional(writer, delivery, [&](const storage::Digest& value) { writer.raw(value); });
   put_optional(writer, input, [&](const storage::Digest& value) { writer.raw(value); });

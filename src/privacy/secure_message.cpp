@@ -22,7 +22,7 @@ enum Kind : uint16_t {
 /// A box holds two shares and their frame; anything longer is not one of ours.
 constexpr size_t kMaxBox = 512;
 
-void put_secure_message(WireWriter& writer, const KeyAdvert& advert) {
+void put(WireWriter& writer, const KeyAdvert& advert) {
   writer.u32(advert.site);
   writer.raw(advert.channel_key);
   writer.raw(advert.mask_key);
@@ -38,7 +38,7 @@ KeyAdvert get_advert(WireReader& reader) {
   return advert;
 }
 
-void put_secure_message(WireWriter& writer, const ConsistencyVote& vote) {
+void put(WireWriter& writer, const ConsistencyVote& vote) {
   writer.u32(vote.site);
   writer.raw(vote.signature);
 }
@@ -50,14 +50,14 @@ ConsistencyVote get_vote(WireReader& reader) {
   return vote;
 }
 
-void put_secure_message(WireWriter& writer, const std::vector<uint32_t>& sites) {
+void put(WireWriter& writer, const std::vector<uint32_t>& sites) {
   writer.u32(static_cast<uint32_t>(sites.size()));
   for (const uint32_t site : sites) {
     writer.u32(site);
   }
 }
 
-void put_secure_message(WireWriter& writer, const std::vector<SealedShares>& boxes) {
+void put(WireWriter& writer, const std::vector<SealedShares>& boxes) {
   writer.u32(static_cast<uint32_t>(boxes.size()));
   for (const SealedShares& box : boxes) {
     writer.u32(box.from);
@@ -98,7 +98,7 @@ std::vector<uint32_t> get_sites(WireReader& reader) {
 
 std::string KeyAdvert::encode() const {
   WireWriter writer(kAdvert, kSecureMessageVersion);
-  put_secure_message(writer, *this);
+  put(writer, *this);
   return writer.take();
 }
 
@@ -113,7 +113,7 @@ std::string KeyBook::encode() const {
   WireWriter writer(kBook, kSecureMessageVersion);
   writer.u32(static_cast<uint32_t>(adverts.size()));
   for (const KeyAdvert& advert : adverts) {
-    put_secure_message(writer, advert);
+    put(writer, advert);
   }
   return writer.take();
 }
@@ -147,7 +147,7 @@ std::string ShareBundle::encode() const {
   writer.u32(site);
   writer.raw(book);
   writer.raw(self_secret);
-  put_secure_message(writer, boxes);
+  put(writer, boxes);
   writer.u32(static_cast<uint32_t>(commitments.size()));
   for (const Commitment& commitment : commitments) {
     writer.u32(commitment.holder);
@@ -181,7 +181,7 @@ ShareBundle ShareBundle::decode(std::string_view bytes) {
 std::string ShareDelivery::encode() const {
   WireWriter writer(kDelivery, kSecureMessageVersion);
   writer.u32(site);
-  put_secure_message(writer, boxes);
+  put(writer, boxes);
   return writer.take();
 }
 
@@ -197,7 +197,7 @@ ShareDelivery ShareDelivery::decode(std::string_view bytes) {
 
 std::string SurvivorList::encode() const {
   WireWriter writer(kSurvivors, kSecureMessageVersion);
-  put_secure_message(writer, sites);
+  put(writer, sites);
   return writer.take();
 }
 
@@ -214,7 +214,7 @@ bool SurvivorList::contains(uint32_t site) const {
 
 std::string ConsistencyVote::encode() const {
   WireWriter writer(kVote, kSecureMessageVersion);
-  put_secure_message(writer, *this);
+  put(writer, *this);
   return writer.take();
 }
 
@@ -227,10 +227,10 @@ ConsistencyVote ConsistencyVote::decode(std::string_view bytes) {
 
 std::string VoteBook::encode() const {
   WireWriter writer(kVotes, kSecureMessageVersion);
-  put_secure_message(writer, survivors.sites);
+  put(writer, survivors.sites);
   writer.u32(static_cast<uint32_t>(votes.size()));
   for (const ConsistencyVote& vote : votes) {
-    put_secure_message(writer, vote);
+    put(writer, vote);
   }
   return writer.take();
 }

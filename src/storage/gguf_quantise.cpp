@@ -39,7 +39,7 @@ uint16_t bfloat_of(float value) {
   return static_cast<uint16_t>((bits + (0x7fffU + ((bits >> 16) & 1U))) >> 16);
 }
 
-void put_gguf_quantise(std::byte* at, uint16_t value) {
+void put(std::byte* at, uint16_t value) {
   std::memcpy(at, &value, sizeof(value));
 }
 
@@ -52,7 +52,7 @@ bool to_halves(std::span<const float> values, std::byte* out) {
   for (size_t i = 0; i < values.size(); ++i) {
     const uint16_t half = half_of(values[i]);
     fits = fits && (!is_infinite(half) || std::isinf(values[i]));
-    put_gguf_quantise(out + 2 * i, half);
+    put(out + 2 * i, half);
   }
   return fits;
 }
@@ -66,7 +66,7 @@ bool to_q8_0(const float* values, std::byte* block) {
   const float scale = largest / 127.0F;
   const float inverse = scale != 0.0F ? 1.0F / scale : 0.0F;
   const uint16_t half = half_of(scale);
-  put_gguf_quantise(block, half);
+  put(block, half);
   for (size_t i = 0; i < kQ8Elements; ++i) {
     block[2 + i] = static_cast<std::byte>(static_cast<int8_t>(std::round(values[i] * inverse)));
   }
@@ -98,7 +98,7 @@ bool quantise(GgmlType type, std::span<const float> values, std::span<std::byte>
     fits = to_halves(values, blocks.data());
   } else if (type == GgmlType::BF16) {
     for (size_t i = 0; i < values.size(); ++i) {
-      put_gguf_quantise(blocks.data() + 2 * i, bfloat_of(values[i]));
+      put(blocks.data() + 2 * i, bfloat_of(values[i]));
     }
   } else {
     for (size_t i = 0; i < values.size() / per_block; ++i) {

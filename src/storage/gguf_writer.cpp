@@ -31,30 +31,30 @@ constexpr uint32_t kBool = 7;
 constexpr uint32_t kText = 8;
 constexpr uint32_t kArray = 9;
 
-[[noreturn]] void misuse_gguf_writer(const std::string& what, const std::string& got) {
+[[noreturn]] void misuse_gguf(const std::string& what, const std::string& got) {
   throw core::Error(
       core::ErrorKind::Internal,
       {.where = kGgufWriterWhere, .what = what, .got = got, .allowed = "", .hint = ""});
 }
 
 template <class T>
-void put_gguf_writer(std::string& bytes, T value) {
+void put(std::string& bytes, T value) {
   static_assert(std::endian::native == std::endian::little,
                 "files are little-endian, and so are our machines");
   bytes.append(reinterpret_cast<const char*>(&value), sizeof(value));
 }
 
 void put_text(std::string& bytes, std::string_view text) {
-  put_gguf_writer<uint64_t>(bytes, text.size());
+  put<uint64_t>(bytes, text.size());
   bytes += text;
 }
 
 template <class T>
 void put_list(std::string& bytes, uint32_t type, const std::vector<T>& values) {
-  put_gguf_writer<uint32_t>(bytes, type);
-  put_gguf_writer<uint64_t>(bytes, values.size());
+  put<uint32_t>(bytes, type);
+  put<uint64_t>(bytes, values.size());
   for (const T value : values) {
-    put_gguf_writer<T>(bytes, value);
+    put<T>(bytes, value);
   }
 }
 
@@ -62,18 +62,18 @@ uint64_t aligned(uint64_t offset) {
   return (offset + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-uint64_t bytes_of_gguf_writer(const GgufDeclaration& tensor) {
+uint64_t bytes_of(const GgufDeclaration& tensor) {
   const auto num_elements = checked_num_elements(tensor.shape);
   const GgmlBlock block = block_of(tensor.type);
   const int64_t row = tensor.shape.empty() ? 1 : tensor.shape.back();
   if (!num_elements || tensor.name.empty() || tensor.shape.size() > kGgufWriterMaxDims ||
       row % block.num_elements != 0) {
-    misuse_gguf_writer("a tensor cannot be declared so", "'" + tensor.name + "'");
+    misuse_gguf("a tensor cannot be declared so", "'" + tensor.name + "'");
   }
   uint64_t size = 0;
   if (__builtin_mul_overflow(
           static_cast<uint64_t>(*num_elements / block.num_elements), block.size, &size)) {
-    misuse_gguf_writer("the size of a declared tensor overflows", "'" + tensor.name + "'");
+    misuse_gguf("the size of a declared tensor overflows", "'" + tensor.name + "'");
   }
   return size;
 }
@@ -89,25 +89,25 @@ struct GgufWriterSlot {
 
 void GgufMetadata::begin(std::string_view key, uint32_t type) {
   if (key.empty() || !keys_.emplace(key).second) {
-    misuse_gguf_writer("a metadata key is empty or given twice", "'" + std::string(key) + "'");
+    misuse_gguf("a metadata key is empty or given twice", "'" + std::string(key) + "'");
   }
   put_text(bytes_, key);
-  put_gguf_writer<uint32_t>(bytes_, type);
+  put<uint32_t>(bytes_, type);
 }
 
 void GgufMetadata::add_count(std::string_view key, uint32_t value) {
   begin(key, kU32);
-  put_gguf_writer<uint32_t>(bytes_, value);
+  put<uint32_t>(bytes_, value);
 }
 
 void GgufMetadata::add_real(std::string_view key, float value) {
   begin(key, kF32);
-  put_gguf_writer<float>(bytes_, value);
+  put<float>(bytes_, value);
 }
 
 void GgufMetadata::add_flag(std::string_view key, bool value) {
   begin(key, kBool);
-  put_gguf_writer<uint8_t>(bytes_, value ? 1 : 0);
+  put<uint8_t>(bytes_, value ? 1 : 0);
 }
 
 void GgufMetadata::add_text(std::string_view key, std::string_view value) {
@@ -117,8 +117,8 @@ void GgufMetadata::add_text(std::string_view key, std::string_view value) {
 
 void GgufMetadata::add_texts(std::string_view key, const std::vector<std::string>& values) {
   begin(key, kArray);
-  put_gguf_writer<uint32_t>(bytes_, kText);
-  put_gguf_writer<uint64_t>(bytes_, values.size());
+  put<uint32_t>(bytes_, kText);
+  put<uint64_t>(bytes_, values.size());
   for (const std::string& value : values) {
     put_text(bytes_, value);
   }
@@ -137,7 +137,7 @@ void GgufMetadata::add_reals(std::string_view key, const std::vector<float>& val
 void GgufMetadata::append(const GgufMetadata& other) {
   for (const std::string& key : other.keys_) {
     if (!keys_.insert(key).second) {
-      misuse_gguf_writer("a metadata key is given twice", "'" + key + "'");
+      misuse_gguf("a metadata key is given twice", "'" + key + "'");
     }
   }
   bytes_ += other.bytes_;
@@ -165,22 +165,22 @@ struct GgufWriter::State {
   /// The head of the file; places the tensors behind it.
   std::string head(const GgufMetadata& metadata, const std::vector<GgufDeclaration>& tensors) {
     std::string bytes = "GGUF";
-    put_gguf_writer<uint32_t>(bytes, 3);
-    put_gguf_writer<uint64_t>(bytes, tensors.size());
-    put_gguf_writer<uint64_t>(bytes, metadata.size());
+    put<uint32_t>(bytes, 3);
+    put<uint64_t>(bytes, tensors.size());
+    put<uint64_t>(bytes, metadata.size());
     bytes += metadata.bytes();
     uint64_t offset = 0;
     for (const GgufDeclaration& tensor : tensors) {
-      const uint64_t size = bytes_of_gguf_writer(tensor);
+      const uint64_t size = bytes_of(tensor);
       put_text(bytes, tensor.name);
-      put_gguf_writer<uint32_t>(bytes, static_cast<uint32_t>(tensor.shape.size()));
+      put<uint32_t>(bytes, static_cast<uint32_t>(tensor.shape.size()));
       for (auto dim = tensor.shape.rbegin(); dim != tensor.shape.rend(); ++dim) {
-        put_gguf_writer<int64_t>(bytes, *dim);
+        put<int64_t>(bytes, *dim);
       }
-      put_gguf_writer<uint32_t>(bytes, static_cast<uint32_t>(tensor.type));
-      put_gguf_writer<uint64_t>(bytes, offset);
+      put<uint32_t>(bytes, static_cast<uint32_t>(tensor.type));
+      put<uint64_t>(bytes, offset);
       if (!slots.emplace(tensor.name, GgufWriterSlot{.offset = offset, .size = size}).second) {
-        misuse_gguf_writer("a tensor was declared twice", "'" + tensor.name + "'");
+        misuse_gguf("a tensor was declared twice", "'" + tensor.name + "'");
       }
       offset = aligned(offset + size);
     }
@@ -229,12 +229,12 @@ GgufWriter::~GgufWriter() = default;
 void GgufWriter::append(std::string_view name, std::span<const std::byte> bytes) {
   const auto found = state_->slots.find(name);
   if (found == state_->slots.end()) {
-    misuse_gguf_writer("a tensor that was not declared", "'" + std::string(name) + "'");
+    misuse_gguf("a tensor that was not declared", "'" + std::string(name) + "'");
   }
   GgufWriterSlot& slot = found->second;
   if (bytes.size() > slot.size - slot.written) {
-    misuse_gguf_writer("tensor '" + found->first + "': bytes beyond its end",
-                       std::to_string(slot.written) + " + " + std::to_string(bytes.size()));
+    misuse_gguf("tensor '" + found->first + "': bytes beyond its end",
+                std::to_string(slot.written) + " + " + std::to_string(bytes.size()));
   }
   state_->write(bytes.data(), bytes.size(), slot.offset + slot.written);
   slot.written += bytes.size();
@@ -243,8 +243,8 @@ void GgufWriter::append(std::string_view name, std::span<const std::byte> bytes)
 void GgufWriter::finish() {
   for (const auto& [name, slot] : state_->slots) {
     if (slot.written != slot.size) {
-      misuse_gguf_writer("'" + state_->path.string() + "' is not complete",
-                         "tensor '" + name + "' lacks bytes");
+      misuse_gguf("'" + state_->path.string() + "' is not complete",
+                  "tensor '" + name + "' lacks bytes");
     }
   }
   if (::fsync(state_->file.get()) != 0) {

@@ -86,7 +86,7 @@ TensorEntry entry_of(const std::string& name,
 }
 
 /// A shard's name from the index: a plain name, so that an index cannot reach files elsewhere.
-bool is_plain_name_pickled_tensors(const std::string& name) {
+bool is_plain_pickle_name(const std::string& name) {
   return !name.empty() && name.size() <= 255 && name.find('/') == std::string::npos &&
          name.find('\\') == std::string::npos && name.find('\0') == std::string::npos &&
          (name.ends_with(".bin") || name.ends_with(".pt"));
@@ -192,7 +192,7 @@ void PickledModel::open_index(const fs::path& index) {
   std::unordered_map<std::string, size_t> shards;
   for (const auto& [name, value] : map->items()) {
     const auto shard = value.is_string() ? value.get<std::string>() : std::string();
-    if (!is_plain_name_pickled_tensors(shard)) {
+    if (!is_plain_pickle_name(shard)) {
       bad_file(origin,
                "tensor '" + name + "' lies in a file that is not a plain shard name",
                value.dump().substr(0, 200),

@@ -26,7 +26,7 @@ constexpr size_t kSafetensorsMaxIndexBytes = size_t{256} << 20;
 }
 
 /// A shard's name from the index: a plain name, so that an index cannot reach files elsewhere.
-bool is_plain_name_safetensors(const std::string& name) {
+bool is_plain_name(const std::string& name) {
   return !name.empty() && name.size() <= 255 && name.find('/') == std::string::npos &&
          name.find('\\') == std::string::npos && name.find('\0') == std::string::npos &&
          name.ends_with(".safetensors");
@@ -107,7 +107,7 @@ void SafetensorsModel::open_index(const fs::path& index) {
   std::unordered_map<std::string, size_t> shards;
   for (const auto& [name, value] : map->items()) {
     const auto shard = value.is_string() ? value.get<std::string>() : std::string();
-    if (!is_plain_name_safetensors(shard)) {
+    if (!is_plain_name(shard)) {
       bad_model(
           "'" + origin + "' names a file that is not a plain shard name (tensor '" + name + "')",
           value.dump().substr(0, 200),

@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 
 constexpr char kSafetensorsModelWriterIndex[] = "model.safetensors.index.json";
 
-uint64_t bytes_of_safetensors_model_writer(const TensorDeclaration& tensor) {
+uint64_t bytes_of(const TensorDeclaration& tensor) {
   return static_cast<uint64_t>(checked_num_elements(tensor.shape).value_or(0)) *
          size_of(tensor.dtype);
 }
@@ -46,8 +46,8 @@ struct SafetensorsModelWriter::State {
     uint64_t total_parameters = 0;
     std::string map;
     for (const auto& tensor : tensors) {
-      total_bytes += bytes_of_safetensors_model_writer(tensor);
-      total_parameters += bytes_of_safetensors_model_writer(tensor) / size_of(tensor.dtype);
+      total_bytes += bytes_of(tensor);
+      total_parameters += bytes_of(tensor) / size_of(tensor.dtype);
       map += (map.empty() ? "" : ",\n") + ("    " + core::Json(tensor.name).dump()) + ": \"" +
              shard_name(shard_of.at(tensor.name), shards.size()) + "\"";
     }
@@ -85,7 +85,7 @@ SafetensorsModelWriter::SafetensorsModelWriter(const fs::path& folder,
   std::vector<std::vector<TensorDeclaration>> parts(1);
   uint64_t filled = 0;
   for (const auto& tensor : tensors) {
-    const uint64_t size = bytes_of_safetensors_model_writer(tensor);
+    const uint64_t size = bytes_of(tensor);
     if (filled > 0 && size > max_shard_bytes - std::min(filled, max_shard_bytes)) {
       parts.emplace_back();
       filled = 0;

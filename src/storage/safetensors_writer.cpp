@@ -22,9 +22,9 @@ namespace fs = std::filesystem;
 
 constexpr char kSafetensorsWriterWhere[] = "storage.safetensors_writer";
 
-[[noreturn]] void misuse_safetensors_writer(const std::string& what,
-                                            const std::string& got = "",
-                                            const std::string& allowed = "") {
+[[noreturn]] void misuse(const std::string& what,
+                         const std::string& got = "",
+                         const std::string& allowed = "") {
   throw core::Error(
       core::ErrorKind::Internal,
       {.where = kSafetensorsWriterWhere, .what = what, .got = got, .allowed = allowed, .hint = ""});
@@ -41,8 +41,8 @@ struct SafetensorsWriterSlot {
     const bool before = next != written.begin() && std::prev(next)->second > begin;
     const bool after = next != written.end() && next->first < end;
     if (before || after) {
-      misuse_safetensors_writer("tensor '" + entry.name + "': bytes written twice",
-                                std::to_string(begin) + " to " + std::to_string(end));
+      misuse("tensor '" + entry.name + "': bytes written twice",
+             std::to_string(begin) + " to " + std::to_string(end));
     }
     if (next != written.end() && next->first == end) {
       end = next->second;
@@ -68,8 +68,7 @@ std::vector<TensorEntry> layout(const std::vector<TensorDeclaration>& tensors) {
   for (const auto& tensor : tensors) {
     const auto num_elements = checked_num_elements(tensor.shape);
     if (!num_elements || tensor.name.empty() || tensor.name == "__metadata__") {
-      misuse_safetensors_writer("a tensor without a usable name or shape was declared",
-                                "'" + tensor.name + "'");
+      misuse("a tensor without a usable name or shape was declared", "'" + tensor.name + "'");
     }
     TensorEntry entry;
     entry.name = tensor.name;
@@ -78,7 +77,7 @@ std::vector<TensorEntry> layout(const std::vector<TensorDeclaration>& tensors) {
     entry.num_elements = *num_elements;
     if (__builtin_mul_overflow(
             static_cast<uint64_t>(*num_elements), size_of(tensor.dtype), &entry.size)) {
-      misuse_safetensors_writer("the size of a declared tensor overflows", "'" + tensor.name + "'");
+      misuse("the size of a declared tensor overflows", "'" + tensor.name + "'");
     }
     entries.push_back(std::move(entry));
   }
@@ -90,7 +89,7 @@ std::vector<TensorEntry> layout(const std::vector<TensorDeclaration>& tensors) {
   uint64_t offset = 0;
   for (size_t i = 0; i < entries.size(); ++i) {
     if (i > 0 && entries[i].name == entries[i - 1].name) {
-      misuse_safetensors_writer("a tensor was declared twice", "'" + entries[i].name + "'");
+      misuse("a tensor was declared twice", "'" + entries[i].name + "'");
     }
     entries[i].offset = offset;
     offset += entries[i].size;
@@ -200,13 +199,13 @@ void SafetensorsWriter::write(std::string_view name,
                               std::span<const std::byte> bytes) {
   const auto found = state_->slots.find(name);
   if (found == state_->slots.end()) {
-    misuse_safetensors_writer("a tensor that was not declared", "'" + std::string(name) + "'");
+    misuse("a tensor that was not declared", "'" + std::string(name) + "'");
   }
   auto& slot = found->second;
   if (byte_offset > slot.entry.size || bytes.size() > slot.entry.size - byte_offset) {
-    misuse_safetensors_writer("tensor '" + slot.entry.name + "': bytes beyond its end",
-                              std::to_string(byte_offset) + " + " + std::to_string(bytes.size()),
-                              std::to_string(slot.entry.size));
+    misuse("tensor '" + slot.entry.name + "': bytes beyond its end",
+           std::to_string(byte_offset) + " + " + std::to_string(bytes.size()),
+           std::to_string(slot.entry.size));
   }
   if (bytes.empty()) {
     return;
@@ -218,8 +217,7 @@ void SafetensorsWriter::write(std::string_view name,
 void SafetensorsWriter::finish() {
   for (const auto& [name, slot] : state_->slots) {
     if (!slot.complete()) {
-      misuse_safetensors_writer("'" + state_->path.string() + "' is not complete: tensor '" + name +
-                                "' lacks bytes");
+      misuse("'" + state_->path.string() + "' is not complete: tensor '" + name + "' lacks bytes");
     }
   }
   if (::fsync(state_->file.get()) != 0) {

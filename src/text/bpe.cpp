@@ -11,13 +11,6 @@ namespace {
 
 constexpr size_t kShortWord = 40;  // symbols; above, heaps find the next merge
 
-uint32_t rank_of_bpe(uint64_t merge) {
-  return static_cast<uint32_t>(merge >> 32);
-}
-int32_t whole_of_bpe(uint64_t merge) {
-  return static_cast<int32_t>(merge & 0xFFFFFFFF);
-}
-
 }  // namespace
 
 int32_t Bpe::whole(std::string_view word) const {
@@ -172,14 +165,14 @@ void Bpe::merge_short(Symbols& symbols) const {
   while (n > 1) {
     size_t best = 0;
     for (size_t i = 1; i + 1 < n; ++i) {
-      if (rank_of_bpe(pairs[i]) < rank_of_bpe(pairs[best])) {
+      if (rank_of(pairs[i]) < rank_of(pairs[best])) {
         best = i;
       }
     }
     if (pairs[best] == MergeMap::kNone) {
       break;
     }
-    symbols[best].id = whole_of_bpe(pairs[best]);
+    symbols[best].id = whole_of(pairs[best]);
     symbols[best].length += symbols[best + 1].length;
     symbols.erase(symbols.begin() + static_cast<ptrdiff_t>(best) + 1);
     std::copy(pairs + best + 1, pairs + n - 1, pairs + best);

@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::string_view kBpeLoadBlank = "\u2581";
 
-Vocabulary vocab_of_bpe_load(const core::Json& json, const std::string& origin) {
+Vocabulary bpe_vocab_of(const core::Json& json, const std::string& origin) {
   const core::Json* vocab = core::json_find(json, "vocab");
   if (vocab == nullptr) {
     refuse(origin, "the model has no vocab");
@@ -28,7 +28,7 @@ std::string piece_of_byte(int byte) {
 }  // namespace
 
 Bpe::Bpe(const core::Json& json, bool byte_level, const std::string& origin)
-    : Model(vocab_of_bpe_load(json, origin)),
+    : Model(bpe_vocab_of(json, origin)),
       prefix_(word(json, "continuing_subword_prefix", "")),
       suffix_(word(json, "end_of_word_suffix", "")),
       byte_level_(byte_level),

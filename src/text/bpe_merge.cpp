@@ -9,17 +9,6 @@
 #include <algorithm>
 
 namespace kamerton::text {
-namespace {
-
-uint32_t rank_of_bpe_merge(uint64_t order) {
-  return static_cast<uint32_t>(order >> 32);
-}
-int32_t whole_of_bpe_merge(uint64_t merge) {
-  return static_cast<int32_t>(merge & 0xFFFFFFFF);
-}
-
-}  // namespace
-
 void LongMerge::run(std::vector<Symbol>& row) {
   size_t done = 0;  // symbols of the row that are merged; what they became stands in [0, out)
   size_t out = 0;
@@ -69,7 +58,7 @@ bool LongMerge::add_candidate(int32_t left) {
   if (merge == MergeMap::kNone) {
     return false;
   }
-  heap_.push_back({merge >> 32 << 32 | static_cast<uint32_t>(left), whole_of_bpe_merge(merge)});
+  heap_.push_back({merge >> 32 << 32 | static_cast<uint32_t>(left), whole_of(merge)});
   return true;
 }
 
@@ -115,14 +104,14 @@ size_t LongMerge::merge_window(std::span<const Symbol> row, bool open_end) {
     std::pop_heap(heap_.begin(), heap_.end());
     const Candidate top = heap_.back();
     heap_.pop_back();
-    doubt(rank_of_bpe_merge(top.order));
+    doubt(rank_of(top.order));
     const auto at = static_cast<int32_t>(top.order & 0xFFFFFFFF);
     const Node& left = nodes_[static_cast<size_t>(at)];
     if (at >= doubtful_ || left.length == 0 || left.next < 0) {
       continue;
     }
     const uint64_t now = merges_.find(left.id, nodes_[static_cast<size_t>(left.next)].id);
-    if (now == MergeMap::kNone || whole_of_bpe_merge(now) != top.whole) {
+    if (now == MergeMap::kNone || whole_of(now) != top.whole) {
       continue;  // one of the two has been merged since
     }
     if (at == sure_) {  // with a token that is in doubt

@@ -11,6 +11,14 @@
 
 namespace kamerton::text {
 
+/// A merge as the tables have it: rank << 32 | the whole token.
+inline uint32_t rank_of(uint64_t merge) {
+  return static_cast<uint32_t>(merge >> 32);
+}
+inline int32_t whole_of(uint64_t merge) {
+  return static_cast<int32_t>(merge & 0xFFFFFFFF);
+}
+
 /// A token, or a character that is not merged yet.
 struct Symbol {
   int32_t id;

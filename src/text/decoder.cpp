@@ -89,7 +89,7 @@ void Decoder::add(const core::Json& json, const std::string& origin, int depth) 
 
 namespace {
 
-void replace_all_decoder(std::string& text, std::string_view from, std::string_view to) {
+void replace_all(std::string& text, std::string_view from, std::string_view to) {
   if (from.empty()) {
     return;
   }
@@ -135,7 +135,7 @@ void byte_fallback(std::vector<std::string>& tokens) {
   tokens = std::move(out);
 }
 
-void strip_decoder(std::string& token, const std::string& content, int64_t start, int64_t stop) {
+void strip(std::string& token, const std::string& content, int64_t start, int64_t stop) {
   size_t begin = 0;
   size_t end = token.size();
   for (int64_t k = 0; k < start && std::string_view(token).substr(begin).starts_with(content);
@@ -163,7 +163,7 @@ void clean_up(std::string& text) {
                                                                       {" 've", "'ve"},
                                                                       {" 're", "'re"}};
   for (const auto& [from, to] : kRules) {
-    replace_all_decoder(text, from, to);
+    replace_all(text, from, to);
   }
 }
 
@@ -205,7 +205,7 @@ void Decoder::apply(const Step& step, std::vector<std::string>& tokens) {
     if (step.kind == Kind::Replace) {
       token = replaced(token, step.pattern, step.content);
     } else if (step.kind == Kind::Strip && !step.content.empty()) {
-      strip_decoder(token, step.content, step.start, step.stop);
+      strip(token, step.content, step.start, step.stop);
     } else if (step.kind == Kind::Metaspace) {
       // The blank before the first token was never in the text.
       const bool drops = i == 0 && step.drop_first && token.starts_with(step.content);
@@ -218,7 +218,7 @@ void Decoder::apply(const Step& step, std::vector<std::string>& tokens) {
         clean_up(token);
       }
     } else if (step.kind == Kind::Bpe) {
-      replace_all_decoder(token, step.content, i + 1 == tokens.size() ? "" : " ");
+      replace_all(token, step.content, i + 1 == tokens.size() ? "" : " ");
     }
   }
 }

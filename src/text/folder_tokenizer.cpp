@@ -66,7 +66,7 @@ std::string from_tiktoken(const fs::path& path,
   return tiktoken_json(tokens, style);
 }
 
-std::string merges_of_folder_tokenizer(const fs::path& path) {
+std::string merges_of(const fs::path& path) {
   const std::string text = read_text(path.string());
   std::vector<std::pair<std::string, std::string>> merges;
   for (size_t begin = 0, number = 1; begin < text.size(); ++number) {
@@ -118,8 +118,7 @@ std::string from_vocab_and_merges(const fs::path& folder, const FolderConfig& co
   parts.decoder = byte_level_text(true, true);
   parts.model =
       R"({"type":"BPE","unk_token":null,"fuse_unk":false,"byte_fallback":false,"vocab":)" +
-      vocab_text(tokens) + R"(,"merges":)" + merges_of_folder_tokenizer(folder / "merges.txt") +
-      "}";
+      vocab_text(tokens) + R"(,"merges":)" + merges_of(folder / "merges.txt") + "}";
   return parts.joined();
 }
 

@@ -44,7 +44,7 @@ std::vector<Json> steps_of(const Json& pre_tokenizer) {
   return steps;
 }
 
-bool is_byte_level_gguf_styles(const Json& step, bool use_regex) {
+bool is_byte_level(const Json& step, bool use_regex) {
   return step.is_object() && word(step, "type", "") == "ByteLevel" &&
          !flag(step, "add_prefix_space", true) && flag(step, "use_regex", true) == use_regex;
 }
@@ -94,18 +94,17 @@ GgufStyle gguf_style(const std::string& pre, const std::string& origin) {
 std::optional<std::string> gguf_style_name(const Json& pre_tokenizer) {
   const std::vector<Json> steps = steps_of(pre_tokenizer);
   if (steps.size() == 1) {
-    return is_byte_level_gguf_styles(steps[0], true) ? std::optional<std::string>("gpt-2")
-                                                     : std::nullopt;
+    return is_byte_level(steps[0], true) ? std::optional<std::string>("gpt-2") : std::nullopt;
   }
   if (steps.size() != 2 || !steps[0].is_object()) {
     return std::nullopt;
   }
   const std::string first = word(steps[0], "type", "");
   if (first == "Digits" && flag(steps[0], "individual_digits", false) &&
-      is_byte_level_gguf_styles(steps[1], true)) {
+      is_byte_level(steps[1], true)) {
     return "smollm";
   }
-  if (first != "Split" || !is_byte_level_gguf_styles(steps[1], false) ||
+  if (first != "Split" || !is_byte_level(steps[1], false) ||
       word(steps[0], "behavior", "") != "Isolated" || flag(steps[0], "invert", false)) {
     return std::nullopt;
   }

@@ -55,7 +55,7 @@ std::vector<std::string> strings_of(const Json* list, const char* what, const st
   return out;
 }
 
-std::string quoted_gguf_tokenizer(const std::string& text) {
+std::string quoted(const std::string& text) {
   return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -115,8 +115,7 @@ Json post_processor(const GgufTokenizerSource& source, bool bos_by_default) {
 std::string source_vocab_text(const GgufTokenizerSource& source) {
   std::string out = "{";
   for (size_t id = 0; id < source.tokens.size(); ++id) {
-    out +=
-        (id > 0 ? "," : "") + quoted_gguf_tokenizer(source.tokens[id]) + ":" + std::to_string(id);
+    out += (id > 0 ? "," : "") + quoted(source.tokens[id]) + ":" + std::to_string(id);
   }
   return out + "}";
 }
@@ -132,11 +131,11 @@ std::string assembled(const GgufTokenizerSource& source,
          post.dump() + R"(,"decoder":)" + decoder.dump() + R"(,"model":)" + model + "}";
 }
 
-std::string bpe_text_gguf_tokenizer(const GgufTokenizerSource& source,
-                                    const std::string& merges,
-                                    const Json& unk,
-                                    bool fuse_and_bytes,
-                                    bool ignore_merges) {
+std::string bpe_text(const GgufTokenizerSource& source,
+                     const std::string& merges,
+                     const Json& unk,
+                     bool fuse_and_bytes,
+                     bool ignore_merges) {
   const std::string yes = fuse_and_bytes ? "true" : "false";
   return R"({"type":"BPE","dropout":null,"unk_token":)" + unk.dump() +
          R"(,"continuing_subword_prefix":null,"end_of_word_suffix":null,"fuse_unk":)" + yes +
@@ -155,15 +154,14 @@ std::string gpt2_json(const GgufTokenizerSource& source) {
     if (blank == std::string::npos) {
       refuse(source.origin, "a merge must be two tokens with a space between", merge);
     }
-    merges += (merges.size() > 1 ? ",[" : "[") + quoted_gguf_tokenizer(merge.substr(0, blank)) +
-              "," + quoted_gguf_tokenizer(merge.substr(blank + 1)) + "]";
+    merges += (merges.size() > 1 ? ",[" : "[") + quoted(merge.substr(0, blank)) + "," +
+              quoted(merge.substr(blank + 1)) + "]";
   }
-  return assembled(
-      source,
-      style,
-      byte_level_json(true, true),
-      post_processor(source, false),
-      bpe_text_gguf_tokenizer(source, merges + "]", nullptr, false, style.ignore_merges));
+  return assembled(source,
+                   style,
+                   byte_level_json(true, true),
+                   post_processor(source, false),
+                   bpe_text(source, merges + "]", nullptr, false, style.ignore_merges));
 }
 
 struct Merge {
@@ -209,8 +207,8 @@ std::string llama_json(const GgufTokenizerSource& source) {
   std::string merges = "[";
   for (const Merge& merge : merges_from_scores(source, source.find("ggml.scores"))) {
     merges += (merges.size() > 1 ? ",[" : "[") +
-              quoted_gguf_tokenizer(source.tokens[static_cast<size_t>(merge.left)]) + "," +
-              quoted_gguf_tokenizer(source.tokens[static_cast<size_t>(merge.right)]) + "]";
+              quoted(source.tokens[static_cast<size_t>(merge.left)]) + "," +
+              quoted(source.tokens[static_cast<size_t>(merge.right)]) + "]";
   }
   const bool prefix = source.flag_of("ggml.add_space_prefix", true);
   const Json blank = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}};
@@ -232,7 +230,7 @@ std::string llama_json(const GgufTokenizerSource& source) {
                    style,
                    {{"type", "Sequence"}, {"decoders", decoders}},
                    post_processor(source, true),
-                   bpe_text_gguf_tokenizer(source, merges + "]", unk_token, true, false));
+                   bpe_text(source, merges + "]", unk_token, true, false));
 }
 
 Json special_tokens(const GgufTokenizerSource& source) {

@@ -86,7 +86,7 @@ GgufVocabularySource read_source(const std::filesystem::path& file, int64_t rows
 }
 
 /// "a b" or ["a", "b"].
-Merges merges_of_gguf_vocabulary(const GgufVocabularySource& source) {
+Merges merges_of(const GgufVocabularySource& source) {
   Merges out;
   for (const Json& merge : member(source.model(), "merges")) {
     if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
@@ -103,7 +103,7 @@ Merges merges_of_gguf_vocabulary(const GgufVocabularySource& source) {
   return out;
 }
 
-bool is_byte_level_gguf_vocabulary(const GgufVocabularySource& source) {
+bool is_byte_level(const GgufVocabularySource& source) {
   return member(source.json, "pre_tokenizer").dump().find("\"ByteLevel\"") != std::string::npos;
 }
 
@@ -116,7 +116,7 @@ void add_gpt2(const GgufVocabularySource& source, storage::GgufMetadata& out) {
            member(source.json, "pre_tokenizer").dump().substr(0, 300));
   }
   std::vector<std::string> merges;
-  for (const auto& [left, right] : merges_of_gguf_vocabulary(source)) {
+  for (const auto& [left, right] : merges_of(source)) {
     merges.push_back(left + " " + right);
   }
   out.add_text("tokenizer.ggml.model", "gpt2");
@@ -147,7 +147,7 @@ std::vector<float> scores_of(const GgufVocabularySource& source) {
   std::vector<float> scores(source.tokens.size(), 0.0F);
   std::unordered_map<std::string, size_t> made;
   std::string before;
-  for (const auto& [left, right] : merges_of_gguf_vocabulary(source)) {
+  for (const auto& [left, right] : merges_of(source)) {
     const std::string piece = left + right;
     const auto found = source.ids.find(piece);
     const auto [entry, first] = made.try_emplace(piece, 0);
@@ -238,7 +238,7 @@ storage::GgufMetadata gguf_vocabulary(const std::filesystem::path& model_dir, in
     return out;
   }
   const GgufVocabularySource source = read_source(model_dir / "tokenizer.json", rows);
-  is_byte_level_gguf_vocabulary(source) ? add_gpt2(source, out) : add_llama(source, out);
+  is_byte_level(source) ? add_gpt2(source, out) : add_llama(source, out);
   out.add_texts("tokenizer.ggml.tokens", source.tokens);
   std::vector<int32_t> types;
   for (const GgufTokenType type : source.types) {

@@ -276,7 +276,7 @@ Value striptags(In interpreter, Val value, Args) {
   return interpreter.text(std::move(joined));
 }
 
-std::string quoted_jinja_filters(std::string_view text, bool keep_slash) {
+std::string quoted(std::string_view text, bool keep_slash) {
   constexpr char kHex[] = "0123456789ABCDEF";
   std::string out;
   for (const char c : text) {
@@ -295,12 +295,12 @@ std::string quoted_jinja_filters(std::string_view text, bool keep_slash) {
 
 Value urlencode(In interpreter, Val value, Args) {
   if (value.is(Type::String) || !(value.is(Type::Dict) || value.is_list_like())) {
-    return interpreter.text(quoted_jinja_filters(to_str(value), true));
+    return interpreter.text(quoted(to_str(value), true));
   }
   std::string out;
   const auto put = [&](Val key, Val item) {
-    out += (out.empty() ? "" : "&") + quoted_jinja_filters(to_str(key), false) + "=" +
-           quoted_jinja_filters(to_str(item), false);
+    out +=
+        (out.empty() ? "" : "&") + quoted(to_str(key), false) + "=" + quoted(to_str(item), false);
   };
   if (value.is(Type::Dict)) {
     for (const Pair& pair : value.dict_data().items) {

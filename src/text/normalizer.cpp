@@ -38,7 +38,7 @@ void map_chars(AlignedText& text, Change change) {
   text = std::move(out);
 }
 
-void replace_all_normalizer(AlignedText& text, const Pattern& pattern, const std::string& content) {
+void replace_all(AlignedText& text, const Pattern& pattern, const std::string& content) {
   AlignedText out;
   out.tracked = text.tracked;
   uint32_t last = 0;
@@ -53,7 +53,7 @@ void replace_all_normalizer(AlignedText& text, const Pattern& pattern, const std
   }
 }
 
-void strip_normalizer(AlignedText& text, bool left, bool right) {
+void strip(AlignedText& text, bool left, bool right) {
   const std::string& s = text.text;
   size_t begin = 0;
   size_t end = s.size();
@@ -206,9 +206,9 @@ void Normalizer::apply_step(const Step& step, AlignedText& text) {
     case Kind::Prepend:
       return text.prepend(step.content);
     case Kind::Replace:
-      return replace_all_normalizer(text, step.pattern, step.content);
+      return replace_all(text, step.pattern, step.content);
     case Kind::Strip:
-      return strip_normalizer(text, step.left, step.right);
+      return strip(text, step.left, step.right);
     case Kind::Lowercase:
       return lowercase(text);
     case Kind::StripAccents:

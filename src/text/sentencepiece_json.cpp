@@ -48,7 +48,7 @@ std::string ranks_text(const SentencePieceModel& model) {
   return fmt::format("[{}]", fmt::join(ranks, ","));
 }
 
-std::string bpe_text_sentencepiece_json(const SentencePieceModel& model) {
+std::string bpe_text(const SentencePieceModel& model) {
   std::vector<std::string> tokens;
   for (const SentencePiece& piece : model.pieces) {
     tokens.push_back(piece.text);
@@ -104,8 +104,7 @@ std::string sentencepiece_json(const SentencePieceModel& model,
                   json_quoted(model.unk_surface),
                   yes_no(model.add_dummy_prefix || model.remove_extra_whitespaces),
                   yes_no(model.remove_extra_whitespaces));
-  parts.model = model.kind == SentencePieceModel::Kind::Bpe ? bpe_text_sentencepiece_json(model)
-                                                            : unigram_text(model);
+  parts.model = model.kind == SentencePieceModel::Kind::Bpe ? bpe_text(model) : unigram_text(model);
   return parts.joined();
 }
 

@@ -37,7 +37,7 @@ std::vector<UnigramPiece> read_pieces(const core::Json& json, const std::string&
   return pieces;
 }
 
-Vocabulary vocab_of_unigram(const std::vector<UnigramPiece>& pieces, const std::string& origin) {
+Vocabulary vocab_of(const std::vector<UnigramPiece>& pieces, const std::string& origin) {
   std::vector<std::string> texts;
   for (const UnigramPiece& piece : pieces) {
     texts.push_back(piece.text);
@@ -100,8 +100,7 @@ class Trie {
 class Unigram final : public Model {
  public:
   Unigram(const core::Json& json, std::vector<UnigramPiece> pieces, const std::string& origin)
-      : Model(vocab_of_unigram(pieces, origin)),
-        byte_fallback_(flag(json, "byte_fallback", false)) {
+      : Model(vocab_of(pieces, origin)), byte_fallback_(flag(json, "byte_fallback", false)) {
     const std::vector<PieceType> types = read_types(json, pieces.size(), origin);
     sentencepiece_ = core::json_find(json, "kamerton_types") != nullptr;
     double lowest = std::numeric_limits<double>::infinity();

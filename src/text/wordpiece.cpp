@@ -11,7 +11,7 @@
 namespace kamerton::text {
 namespace {
 
-Vocabulary vocab_of_wordpiece(const core::Json& json, const std::string& origin) {
+Vocabulary vocab_of(const core::Json& json, const std::string& origin) {
   const core::Json* vocab = core::json_find(json, "vocab");
   if (vocab == nullptr) {
     refuse(origin, "the model has no vocab");
@@ -22,8 +22,7 @@ Vocabulary vocab_of_wordpiece(const core::Json& json, const std::string& origin)
 class WordPiece final : public Model {
  public:
   WordPiece(const core::Json& json, const std::string& origin)
-      : Model(vocab_of_wordpiece(json, origin)),
-        prefix_(word(json, "continuing_subword_prefix", "##")) {
+      : Model(vocab_of(json, origin)), prefix_(word(json, "continuing_subword_prefix", "##")) {
     const std::string unk = word(json, "unk_token", "[UNK]");
     unk_ = vocab_.find(unk);
     if (unk_ < 0) {
@@ -103,8 +102,7 @@ class WordPiece final : public Model {
 class WordLevel final : public Model {
  public:
   WordLevel(const core::Json& json, const std::string& origin)
-      : Model(vocab_of_wordpiece(json, origin)),
-        unk_(vocab_.find(word(json, "unk_token", "<unk>"))) {}
+      : Model(vocab_of(json, origin)), unk_(vocab_.find(word(json, "unk_token", "<unk>"))) {}
   void tokenize(std::string_view text,
                 std::vector<int32_t>& ids,
                 std::vector<Span>* spans) const override {
