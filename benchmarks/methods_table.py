@@ -80,10 +80,10 @@ def call(arguments, folder, words):
     return done.stdout + done.stderr, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
-def score(arguments, folder, model, extra=()):
+def score(arguments, folder, what):
     file = folder / "figures.json"
-    call(arguments, folder, ["eval", "--model", model, "--data", "test.jsonl", "--metric", "first_line", "--metric", "loss", "--max-new-tokens", "16",
-                             "--json", str(file), *extra])
+    call(arguments, folder, ["eval", *what, "--data", "test.jsonl", "--metric", "first_line", "--metric", "loss", "--max-new-tokens", "16",
+                             "--json", str(file)])
     figures = json.loads(file.read_text())
     return figures["accuracy"], figures["loss"]
 
@@ -97,11 +97,10 @@ def tune(arguments, folder, model, number, settings, lr):
     text, seconds = call(arguments, folder, ["train", "run.yaml", *words])
     lines = [json.loads(line) for line in (folder / "runs" / name / "metrics.jsonl").read_text().splitlines()]
     run = folder / "runs" / name
-    call(argparse.Namespace(**{**vars(arguments), "ranks": 1}), folder, ["export", "--checkpoint", str(run), "--to", str(folder / f"{name}-model"), "--merge"])
     watched = [json.loads(line)["watch/general/loss"] for line in (run / "eval.jsonl").read_text().splitlines()]
     start = float(re.search(r"watch: general has loss ([0-9.]+) before the run", text)[1])
     return {"trained": re.search(r"parameters, (\S+(?: [kMG])?) trained", text)[1], "seconds": seconds, "start": start, "end": watched[-1],
-            "peak": max(line["peak_rss_bytes"] for line in lines if "peak_rss_bytes" in line), "model": folder / f"{name}-model"}
+            "peak": max(line["peak_rss_bytes"] for line in lines if "peak_rss_bytes" in line), "run": run}
 
 
 def table(arguments, name, train, test, general):
@@ -115,11 +114,11 @@ def table(arguments, name, train, test, general):
         write(folder / "test.jsonl", test)
         write(folder / "general.jsonl", general)
         (folder / "run.yaml").write_text("name: run\n")
-        right, loss = score(arguments, folder, model)
+        right, loss = score(arguments, folder, ["--model", model])
         print(f"| base | - | {100 * right:.1f} % | {loss:.3f} | | | | - | - | - |", flush=True)
-        for number, (method, (settings, lr)) in enumerate(METHODS.items()):
+        for number, (method, (settings, lr)) in enumerate((name, METHODS[name]) for name in arguments.methods):
             done = tune(arguments, folder, model, number, settings, lr)
-            right, loss = score(arguments, folder, str(done["model"]))
+            right, loss = score(arguments, folder, ["--checkpoint", str(done["run"])])
             print(f"| {method} | {lr:g} | {100 * right:.1f} % | {loss:.3f} | {done['start']:.3f} | {done['end']:.3f} | {done['end'] - done['start']:+.3f} | "
                   f"{done['trained']} | {done['peak'] / 2**30:.2f} GiB | {done['seconds']:.0f} s |", flush=True)
 
@@ -133,6 +132,7 @@ def main():
     parser.add_argument("--held-out", type=int, default=150)
     parser.add_argument("--epochs", type=float, default=1)
     parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--tasks", nargs="*", default=["tickets", "banking77", "mts-dialog"])
     arguments = parser.parse_args()
     shared = pathlib.Path(arguments.shared)
