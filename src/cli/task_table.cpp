@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "task_table.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <fmt/format.h>
@@ -14,6 +15,31 @@ namespace kamerton::cli {
 TaskTable::TaskTable(std::filesystem::path file, std::vector<std::string> names)
     : file_(std::move(file)), names_(std::move(names)) {}
 
+/// The file is a user's to edit: a table of numbers, a column a task, or an error that says so.
+void TaskTable::require_form(const core::Json& json) const {
+  const auto is_table = [&](const char* key) {
+    const core::Json* rows = core::json_find(json, key);
+    return rows != nullptr && rows->is_array() && rows->size() <= names_.size() + 1 &&
+           std::all_of(rows->begin(), rows->end(), [&](const core::Json& row) {
+             return row.is_array() && row.size() == names_.size() &&
+                    std::all_of(row.begin(), row.end(), [](const core::Json& cell) {
+                      return cell.is_number();
+                    });
+           });
+  };
+  const core::Json* names = core::json_find(json, "tasks");
+  const bool other_tasks = names != nullptr && names->is_array() && *names != core::Json(names_);
+  if (names == nullptr ||
+      (!other_tasks && (!is_table("loss") || !is_table("token_accuracy") ||
+                        json["loss"].size() != json["token_accuracy"].size()))) {
+    throw core::Error(core::ErrorKind::Data,
+                      {.where = "cli.tasks",
+                       .what = file_.string() + " is damaged",
+                       .allowed = "tables loss and token_accuracy with a column a task",
+                       .hint = "remove it: --resume loads and measures each task again"});
+  }
+}
+
 void TaskTable::read(const comm::Group& world) {
   std::string text;
   if (world.rank() == 0 && std::filesystem::exists(file_)) {
@@ -24,6 +50,7 @@ void TaskTable::read(const comm::Group& world) {
     return;
   }
   const core::Json json = core::parse_json(text, file_.string());
+  require_form(json);
   if (json["tasks"] != core::Json(names_)) {
     throw core::Error(core::ErrorKind::Config,
                       {.where = "cli.tasks",

@@ -40,6 +40,7 @@ class TaskTable {
   core::Json to_json() const;
 
  private:
+  void require_form(const core::Json& json) const;
   template <class Gain>
   double backward(const Gain& gain) const;
 

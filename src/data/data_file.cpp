@@ -38,7 +38,7 @@ int64_t modified(const struct stat& status) {
   throw Error(kind,
               {.where = kDataFileWhere,
                .what = path + ": the data file cannot be opened: " + reason(code),
-               .hint = "check data.train and data.eval; paths are relative to where the program "
+               .hint = "check the run's file; paths are relative to where the program "
                        "was started"});
 }
 

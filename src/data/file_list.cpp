@@ -173,7 +173,7 @@ std::string what_is_near(const std::string& pattern) {
                .got = what_is_near(entry + (is_folder(entry) ? "/*" : "")),
                .allowed = fmt::format("files ending in {}, also with .gz or .zst",
                                       fmt::join(kSuffixes, " ")),
-               .hint = "check data.train and data.eval; paths are relative to where the program "
+               .hint = "check the run's file; paths are relative to where the program "
                        "was started"});
 }
 

@@ -150,6 +150,22 @@ class Keep(support.ProgramTest):
             self.assertEqual(again["loss"], matrix)
             self.assertEqual(self.tensors(f"cut{tag}/3-green"), self.tensors(f"seq{tag}/3-green"))
 
+    def test_a_damaged_table_of_tasks_is_one_clear_error(self):
+        tasks = "tasks:\n  - {name: red, train: [red.jsonl], eval: [red.jsonl], steps: 2}\n"
+        more = ["--set", "data.train=[]", "--set", "data.verify=off"]
+        self.assert_success(self.run_with("seq", tasks, *more))
+        table = self.folder / "runs" / "seq" / "tasks.json"
+        good = json.loads(table.read_text())
+        for bad in ("", "[]", "{}", json.dumps({**good, "loss": [["x"], [1]]}), json.dumps({**good, "loss": [[1], [2], [3]]}),
+                    json.dumps({**good, "token_accuracy": [[1]]}), json.dumps({**good, "loss": 3}), "{"):
+            table.write_text(bad)
+            for ranks in (0, 2) if bad == "{}" else (0,):
+                result = self.run_with("seq", tasks, *more, "--resume", ranks=ranks)
+                if bad == "":
+                    self.assert_success(result)  # as if it had been removed
+                else:
+                    self.assert_refused(result, 65, "tasks.json")
+
     def test_noise_on_embeddings_and_ratios_of_learning_rates_resume_and_do_not_depend_on_ranks(self):
         plain = self.run_with("plain", "")
         self.assert_success(plain)
