@@ -123,7 +123,7 @@ optim::ShardedParameters::Fill filler(const RunConfig& config,
 bool has_own_reference(const RunConfig& config, const Tuned& tuned) {
   const bool switches_off = tuned.adapter.has_value() && tuned.adapter->can_switch_off() &&
                             !config.tuning.adapter.has_value();
-  return config.keep.replay.kl > 0 ||
+  return (config.keep.replay.kl > 0 && !switches_off) ||
          (objective::needs_reference(config.objective) &&
           (config.objective.reference.has_value() || !switches_off));
 }

@@ -226,17 +226,22 @@ void RunObjective::build_distillation(const RunConfig& config, const ObjectiveIn
       config.objective, other_ ? &other_->decoder() : nullptr, teachers_.get());
 }
 
-/// The start model stays beside the trained one for what is replayed.
+/// The start model is asked for what is replayed: the base model when a new adapter is switched
+/// off, else a copy.
 void RunObjective::build_replay(const RunConfig& config, const ObjectiveInputs& inputs) {
+  const objective::ReplayDivergence::Options options = {
+      .weight = config.keep.replay.kl,
+      .sharded = inputs.parameters.stage() == 3,
+      .is_replayed = [&set = inputs.train, last = inputs.train.summary().sources.size() - 1](
+                         int64_t index) { return set.source_of(index) == last; }};
+  if (!has_own_reference(config, inputs.tuned)) {
+    objective_ = std::make_unique<objective::ReplayDivergence>(options, *inputs.tuned.adapter);
+    text_ += " and KL to the base model (adapter off) on replayed data";
+    return;
+  }
   other_ = std::make_unique<FrozenModel>(config, config.model.path, true, inputs.groups);
-  text_ += " and KL to the start model on replayed data";
-  objective_ = std::make_unique<objective::ReplayDivergence>(
-      objective::ReplayDivergence::Options{
-          .weight = config.keep.replay.kl,
-          .sharded = inputs.parameters.stage() == 3,
-          .is_replayed = [&set = inputs.train, last = inputs.train.summary().sources.size() - 1](
-                             int64_t index) { return set.source_of(index) == last; }},
-      other_->decoder());
+  objective_ = std::make_unique<objective::ReplayDivergence>(options, other_->decoder());
+  text_ += " and KL to a copy of the start model on replayed data";
 }
 
 void RunObjective::find_teacher_numbers(const RunConfig& config, const ObjectiveInputs& inputs) {

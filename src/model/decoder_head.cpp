@@ -97,6 +97,20 @@ at::Tensor Decoder::logits_loss(const at::Tensor& hidden_ND,
   return result;
 }
 
+at::Tensor Decoder::logits_loss_beside_base(const at::Tensor& hidden_ND,
+                                            const at::Tensor& rows_M,
+                                            const ChunkLossBesideBase& loss) {
+  at::Tensor result;
+  impl_->fused_head([&](const tensor::ParameterPtr& head) {
+    const tensor::LogitsOf base = tensor::logits_of(impl_->head, impl_->head_options());
+    const auto beside = [&](const at::Tensor& logits_MV, int64_t begin) {
+      return loss(logits_MV, begin, base);
+    };
+    result = tensor::logits_loss(hidden_ND, head, rows_M, beside, impl_->head_options());
+  });
+  return result;
+}
+
 void Decoder::with_logits(const std::function<void(const tensor::LogitsOf&)>& body) {
   const bool records = at::GradMode::is_enabled();
   const at::NoGradGuard no_grad;  // of this head; what the body computes of others is its own

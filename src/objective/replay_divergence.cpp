@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kamerton/objective/replay_divergence.h"
 
+#include <optional>
 #include <utility>
 
 #include <ATen/ATen.h>
@@ -27,31 +28,54 @@ at::Tensor ReplayDivergence::replayed_rows(const data::Batch& batch) const {
   return at::tensor(rows, at::kLong);
 }
 
+/// Of the rows' tokens, [M, D], without gradient.
+at::Tensor ReplayDivergence::start_states(model::Decoder& model, const data::Batch& batch) {
+  const at::NoGradGuard no_grad;
+  std::optional<tuning::AdapterSwitch> off;
+  if (adapter_ != nullptr) {
+    off.emplace(*adapter_);
+  }
+  model::Decoder& start = start_ == nullptr ? model : *start_;
+  return start.forward(to_tokens(batch, start.device()).rows).index_select(0, rows_M_);
+}
+
+/// The start model goes first: a model that is asked twice has the states of its last forward.
+at::Tensor ReplayDivergence::loss(model::Decoder& model,
+                                  const data::Batch& batch,
+                                  const Shares& shares) {
+  rows_M_ = replayed_rows(batch).to(model.device());
+  started_MD_ =
+      rows_M_.numel() == 0 && !options_.sharded ? at::Tensor() : start_states(model, batch);
+  return TokenLoss::loss(model, batch, shares);
+}
+
 at::Tensor ReplayDivergence::beside(model::Decoder& model,
-                                    const data::Batch& batch,
+                                    const data::Batch& /*batch*/,
                                     const at::Tensor& hidden_ND,
                                     const Shares& shares) {
-  const at::Tensor rows_M = replayed_rows(batch).to(model.device());
-  if (rows_M.numel() == 0 && !options_.sharded) {
+  const at::Tensor started_MD = std::exchange(started_MD_, {});
+  if (!started_MD.defined()) {
     // The head is used as often as on other ranks, whose gradients are summed in that order.
-    return model.logits_loss(hidden_ND, rows_M, [](const at::Tensor& logits_MV, int64_t) {
+    return model.logits_loss(hidden_ND, rows_M_, [](const at::Tensor& logits_MV, int64_t) {
       return logits_MV.sum() * 0.0;
     });
   }
-  at::Tensor started_ND;
-  {
-    const at::NoGradGuard no_grad;
-    started_ND = start_.forward(to_tokens(batch, start_.device()).rows);
+  const auto apart =
+      [&](const at::Tensor& logits_MV, int64_t begin, const tensor::LogitsOf& start_logits) {
+        const at::Tensor started = started_MD.narrow(0, begin, logits_MV.size(0));
+        const at::Tensor before = at::log_softmax(start_logits(started), 1);
+        const at::Tensor parts = divergence(at::log_softmax(logits_MV, 1), before, 0.0);
+        divergence_.sum += parts.detach().sum().item<double>();
+        divergence_.count += static_cast<double>(started.size(0));
+        return options_.weight * shares.target * parts.sum();
+      };
+  if (start_ == nullptr) {
+    return model.logits_loss_beside_base(hidden_ND, rows_M_, apart);
   }
   at::Tensor result;
-  start_.with_logits([&](const tensor::LogitsOf& start_logits) {
-    result = model.logits_loss(hidden_ND, rows_M, [&](const at::Tensor& logits_MV, int64_t begin) {
-      const at::Tensor rows = rows_M.narrow(0, begin, logits_MV.size(0));
-      const at::Tensor before = at::log_softmax(start_logits(started_ND.index_select(0, rows)), 1);
-      const at::Tensor apart = divergence(at::log_softmax(logits_MV, 1), before, 0.0);
-      divergence_.sum += apart.detach().sum().item<double>();
-      divergence_.count += static_cast<double>(rows.numel());
-      return options_.weight * shares.target * apart.sum();
+  start_->with_logits([&](const tensor::LogitsOf& start_logits) {
+    result = model.logits_loss(hidden_ND, rows_M_, [&](const at::Tensor& logits, int64_t begin) {
+      return apart(logits, begin, start_logits);
     });
   });
   return result;

@@ -40,7 +40,8 @@ void describe(config::Fields& f, ReplayConfig& c) {
          c.kl,
          {.text = "adds kl x KL(start model || model) at each target of replayed records (learning "
                   "without forgetting, arXiv 1606.09282); 0: none",
-          .cost = "a copy of the start model (at ZeRO 3 cut over the ranks) and its forward pass",
+          .cost = "a forward pass of the start model: a new adapter is switched off for it; else a "
+                  "copy of the model (at ZeRO 3 cut over the ranks)",
           .min = 0});
 }
 

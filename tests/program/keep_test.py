@@ -35,7 +35,8 @@ class Keep(support.ProgramTest):
     def tensors(self, name, *more):
         to = self.folder / f"export-{name}{len(more)}"
         self.assert_success(self.run_program("export", "--checkpoint", f"runs/{name}", "--to", to, "--dtype", "fp32", "--force", *more))
-        return (to / "model.safetensors").read_bytes()
+        adapter = to / "adapter_model.safetensors"
+        return (adapter if adapter.exists() else to / "model.safetensors").read_bytes()
 
     def assert_resumes(self, name, config, ranks=0, more=()):
         whole = self.run_with(f"{name}-whole", config, *more, ranks=ranks)
@@ -106,6 +107,35 @@ class Keep(support.ProgramTest):
         for (_, *want), (_, *have) in zip(ones, threes):  # the head is used twice: its sums have another order at stage 3
             for a, b in zip(want, have):
                 self.assertAlmostEqual(a, b, delta=1e-6 * abs(a))
+
+    def test_divergence_beside_an_adapter_needs_no_second_model(self):
+        keep = "keep:\n  replay: {files: [red.jsonl], ratio: 0.4, kl: 0.5}\n"
+        lora = ["--set", "tuning.method=lora", "--set", "optim.lr=0.02"]
+        # A copy of the start model is held where an adapter is trained further: one that has not moved yet.
+        self.assert_success(self.run_with("unmoved", "", *lora, "--set", "train.steps=1", "--set", "optim.lr=0"))
+        two = [*lora, "--set", "tuning.adapter=runs/unmoved/adapter"]
+        for ranks, stage in ((0, 1), (2, 3)):
+            more = ["--set", f"optim.zero_stage={stage}"]
+            beside = self.run_with(f"beside{ranks}", keep, *two, *more, ranks=ranks)
+            self.assert_success(beside)
+            self.assertIn("copy of the start model", beside.err)
+            self.assert_resumes(f"off{ranks}", keep, ranks=ranks, more=[*lora, *more])
+            whole, expected = self.metrics(f"off{ranks}-whole"), self.metrics(f"beside{ranks}")
+            self.assertEqual(losses(whole), losses(expected))
+            self.assertEqual([line["replay_kl"] for line in whole], [line["replay_kl"] for line in expected])
+            self.assertGreater(whole[-1]["replay_kl"], 0)
+        shape = json.loads((support.SOURCE / "configs/debug/tiny-model/config.json").read_text())
+        shape.update(hidden_size=512, intermediate_size=1024, num_hidden_layers=6, head_dim=512 // shape["num_attention_heads"])
+        (self.folder / "wider").mkdir()
+        (self.folder / "wider/config.json").write_text(json.dumps(shape))
+        plans = {}
+        for name, what in (("off", lora), ("two", [*lora, "--set", "tuning.lora.init=pissa"])):
+            for kl in (0, 0.5):
+                result = self.run_program("plan", self.folder / "beside0.yaml", "--set", "model.path=wider", *what, "--set", f"keep.replay.kl={kl}")
+                self.assert_success(result)
+                plans[name, kl] = [line.split()[-8] for line in result.out.splitlines() if line[:1].isdigit()]
+        self.assertEqual(plans["off", 0], plans["off", 0.5])
+        self.assertEqual([int(b) >= 1.9 * int(a) > 0 for a, b in zip(plans["two", 0], plans["two", 0.5])], [True] * 4)
 
     def test_l2_and_ewc_hold_weights_near_the_start_and_resume_bit_equal(self):
         far = self.run_with("free", "")

@@ -115,6 +115,13 @@ class Decoder {
   at::Tensor logits_loss(const at::Tensor& hidden_ND,
                          const at::Tensor& rows_M,
                          const tensor::ChunkLoss& loss);
+  /// The same, where `loss` compares with the base model, of which an adapter may have changed the
+  /// head's weight: it is also given the way from hidden states to logits without that change.
+  using ChunkLossBesideBase = std::function<at::Tensor(
+      const at::Tensor& logits_MV, int64_t begin, const tensor::LogitsOf& base)>;
+  at::Tensor logits_loss_beside_base(const at::Tensor& hidden_ND,
+                                     const at::Tensor& rows_M,
+                                     const ChunkLossBesideBase& loss);
   /// Runs `body` with the head readable, as one use of it without gradient: it may ask for logits
   /// of rows as often as it likes.
   void with_logits(const std::function<void(const tensor::LogitsOf&)>& body);

@@ -116,5 +116,64 @@ TEST(ReplayDivergence, OfTheStartModelItselfOrWithoutReplayIsTheTokenLoss) {
   }
 }
 
+/// Loss and gradients of what is trained.
+std::vector<at::Tensor> outcome(ReplayDivergence& objective, model::Decoder& model) {
+  const data::Batch batch = some_text();
+  const at::Tensor loss = objective.loss(model, batch, Shares::of(objective.counts(batch)));
+  torch::autograd::backward({loss}, {});
+  std::vector<at::Tensor> all = {loss.detach().clone()};
+  for (const auto& parameter : model.parameters()) {
+    if (parameter->value.requires_grad()) {
+      all.push_back(parameter->accumulator().clone());
+    }
+  }
+  test::forget_gradients(model);
+  return all;
+}
+
+void expect_one_model_is_as_good_as_two(model::Decoder& model, tuning::Adapter& adapter) {
+  const auto start = start_model();
+  for (const bool sharded : {false, true}) {
+    ReplayDivergence two(odd_ones(sharded), *start);
+    ReplayDivergence one(odd_ones(sharded), adapter);
+    const auto expected = outcome(two, model);
+    const auto have = outcome(one, model);
+    ASSERT_EQ(have.size(), expected.size());
+    ASSERT_GT(have.size(), 1U);
+    double moved = 0;
+    for (size_t i = 0; i < have.size(); ++i) {
+      EXPECT_TRUE(at::equal(have[i], expected[i])) << i;
+      moved += i == 0 ? 0 : have[i].abs().sum().item<double>();
+    }
+    EXPECT_GT(moved, 0);
+    EXPECT_GT(one.take_metrics().back().sum, 1e-3);
+    EXPECT_FALSE(adapter.dropout_keys().adapter_off);
+  }
+}
+
+TEST(ReplayDivergence, WithTheAdapterOffEqualsASecondModel) {
+  KAMERTON_NEED_ORACLE("fixtures/training/lora_final");
+  test::Adapted adapted;
+  expect_one_model_is_as_good_as_two(*adapted.decoder, *adapted.lora);
+}
+
+TEST(ReplayDivergence, WithRowsOfATiedHeadTrainedEqualsASecondModel) {
+  KAMERTON_NEED_ORACLE("models/stories260K");
+  const auto model = test::make_decoder();
+  ASSERT_TRUE(model->config().tied_head);
+  tuning::TuningConfig config;
+  config.method = "trainable_tokens";
+  config.settings = {"token_indices=[5, 9, 260, 300, 400]"};
+  tuning::Adapter adapter = tuning::Adapter::attach(*model, tuning::AdapterSpec::from(config));
+  ASSERT_TRUE(adapter.can_switch_off());
+  model->load_whole();
+  const at::NoGradGuard no_grad;
+  for (const tuning::AdapterEntry& entry : adapter.entries()) {
+    entry.parameter->value.detach().fill_(0.3);
+  }
+  const at::AutoGradMode mode(true);
+  expect_one_model_is_as_good_as_two(*model, adapter);
+}
+
 }  // namespace
 }  // namespace kamerton::objective
