@@ -158,6 +158,22 @@ class Running(unittest.TestCase):
         self.assertEqual((code, report["rank"], report["action"], report["attempts"]), (65, 1, "stop", 1), err)
         self.assertEqual(report["message"], "line 7 is not JSON")
 
+    def test_mpiruns_echo_of_an_end_is_left_out_and_nothing_else(self):
+        rule = b"-" * 74 + b"\n"
+        said = [b"error (rank 0 on here): line 7 is not JSON\n", rule, b"MPI_ABORT was invoked on rank 0 in communicator MPI_COMM_WORLD\n",
+                b"with errorcode 65.\n", b"\n", b"error (rank 1 on here): so it is\n", b"exactly when Open MPI kills them.\n", rule,
+                b'[here:12] 1 more process has sent help message help-mpi-api.txt / mpi-abort\n', rule, b"a table\n", rule]  # fmt: skip
+        echo = run.Echo()
+        passed = [echo.pass_line(line) for line in said] + [echo.end()]
+
+        self.assertEqual(b"".join(passed), said[0] + said[5] + rule + said[10] + rule)
+
+    def test_a_failed_job_ends_with_the_ranks_error_and_our_sentence(self):
+        _, _, err, _ = self.finish(self.start("data"))
+
+        self.assertNotIn("-----", err)
+        self.assertIn("kamerton-run: ", err.strip().splitlines()[-1])
+
     def test_io_error_is_retried_from_the_checkpoint_when_asked(self):
         code, out, err, report = self.finish(self.start("flaky", "--retries", "1"))
 
