@@ -2,10 +2,13 @@
 #include "cache_file.h"
 
 #include <algorithm>
+#include <bit>
 #include <cctype>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <map>
+#include <mutex>
 #include <system_error>
 
 #include <fcntl.h>
@@ -109,6 +112,14 @@ bool is_ours(const std::filesystem::path& path) {
 /// Tables that no run has opened for long go when another is made. Best effort: who still reads one
 /// keeps it open.
 void remove_unused(const std::filesystem::path& folder) {
+  static std::mutex mutex;
+  static std::map<std::filesystem::path, uint64_t> made;
+  {
+    const std::lock_guard lock(mutex);
+    if (!std::has_single_bit(++made[folder])) {
+      return;  // of many tables the 1st, 2nd, 4th, 8th look: the work stays linear
+    }
+  }
   std::error_code code;
   const auto oldest = std::filesystem::file_time_type::clock::now() - kUnusedFor;
   for (std::filesystem::directory_iterator at(folder, code), end; !code && at != end;
@@ -167,6 +178,7 @@ std::optional<CacheFile> CacheFile::try_open(const std::filesystem::path& path,
   }
   CacheFile result;
   result.file_ = storage::MappedFile::open(path, true);
+  result.file_.keep_mapping_only();
   Header header;
   const Header expected;
   if (result.file_.size() < sizeof(Header)) {

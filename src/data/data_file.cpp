@@ -57,53 +57,59 @@ void check_kind(const std::string& path, const struct stat& status) {
                           "records"});
 }
 
+/// `status` is the open file's.
+std::shared_ptr<Descriptor> open_descriptor(const std::string& path, struct stat& status) {
+  const int number = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (number < 0) {
+    cannot_open(path, errno);
+  }
+  auto open = std::make_shared<Descriptor>(number);
+  if (::fstat(number, &status) != 0) {
+    cannot_open(path, errno);
+  }
+  check_kind(path, status);  // it may be another file by now
+  return open;
+}
+
 }  // namespace
 
+DataFile::DataFile(const std::string& path, const std::string& name)
+    : path_(name), member_(std::make_unique<DescriptorPool::Member>()) {
+  struct stat status {};
+  auto open = open_descriptor(path, status);
+  size_ = static_cast<uint64_t>(status.st_size);
+  modified_ns_ = modified(status);
+  member_->path = path;
+  member_->device = status.st_dev;
+  member_->inode = status.st_ino;
+  DescriptorPool::shared().add(*member_, std::move(open));
+}
+
 DataFile DataFile::open(const std::string& path) {
-  DataFile file;
-  file.path_ = path;
   struct stat status {};
   // Asked by name first: opening a pipe would wait for a writer.
   if (::stat(path.c_str(), &status) != 0) {
     cannot_open(path, errno);
   }
   check_kind(path, status);
-  file.descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (file.descriptor_ < 0 || ::fstat(file.descriptor_, &status) != 0) {
-    cannot_open(path, errno);
-  }
-  check_kind(path, status);
-  file.size_ = static_cast<uint64_t>(status.st_size);
-  file.modified_ns_ = modified(status);
-  return file;
+  return {path, path};
 }
 
 DataFile DataFile::open_copy(const std::string& path, uint64_t start, const std::string& name) {
-  DataFile file;
-  file.path_ = name;
-  file.copy_ = true;
-  struct stat status {};
-  file.descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file.descriptor_ < 0 || ::fstat(file.descriptor_, &status) != 0) {
-    cannot_open(path, errno);
-  }
-  if (static_cast<uint64_t>(status.st_size) <= start) {
+  DataFile file(path, name);
+  if (file.size_ <= start) {
     throw Error(ErrorKind::Data,
                 {.where = kDataFileWhere, .what = name + ": there is nothing in the data file"});
   }
   file.start_ = start;
-  file.size_ = static_cast<uint64_t>(status.st_size) - start;
-  file.modified_ns_ = modified(status);
+  file.size_ -= start;
+  file.copy_ = true;
   return file;
-}
-
-DataFile::DataFile(DataFile&& other) noexcept {
-  *this = std::move(other);
 }
 
 DataFile& DataFile::operator=(DataFile&& other) noexcept {
   std::swap(path_, other.path_);
-  std::swap(descriptor_, other.descriptor_);
+  std::swap(member_, other.member_);
   std::swap(start_, other.start_);
   std::swap(size_, other.size_);
   std::swap(modified_ns_, other.modified_ns_);
@@ -112,53 +118,73 @@ DataFile& DataFile::operator=(DataFile&& other) noexcept {
 }
 
 DataFile::~DataFile() {
-  if (descriptor_ >= 0) {
-    ::close(descriptor_);
+  if (member_) {
+    DescriptorPool::shared().remove(*member_);
   }
 }
 
-void DataFile::check_unchanged(uint64_t offset) const {
-  struct stat status {};
-  if (::fstat(descriptor_, &status) != 0) {
-    throw Error(
-        ErrorKind::Io,
-        {.where = kDataFileWhere,
-         .what = fmt::format("{}: byte {} cannot be read: {}", path_, offset, reason(errno))});
-  }
-  const uint64_t size = static_cast<uint64_t>(status.st_size) - start_;
-  if ((status.st_nlink > 0 || copy_) && size == size_ && modified(status) == modified_ns_) {
-    return;
-  }
-  const std::string what = status.st_nlink == 0 ? "was removed"
-                           : size < size_       ? fmt::format("was cut to {} bytes", size)
-                                                : "was rewritten";
+void DataFile::changed(const std::string& how, uint64_t offset) const {
   // Io, not Data: on_bad_record: skip must not take it for a bad record.
   throw Error(
       ErrorKind::Io,
       {.where = kDataFileWhere,
        .what = fmt::format(
-           "{}: the data file {} while in use, noticed when reading byte {}", path_, what, offset),
+           "{}: the data file {} while in use, noticed when reading byte {}", path_, how, offset),
        .allowed = fmt::format("the {} bytes it had at the start of the run", size_),
        .hint = "put the file back and resume; examples are numbered by their place in it"});
 }
 
+void DataFile::unreadable(uint64_t offset, int code) const {
+  throw Error(ErrorKind::Io,
+              {.where = kDataFileWhere,
+               .what = fmt::format("{}: byte {} cannot be read: {}", path_, offset, reason(code))});
+}
+
+std::shared_ptr<Descriptor> DataFile::descriptor(uint64_t offset) const {
+  auto open = DescriptorPool::shared().use(*member_);
+  if (!open) {
+    const int code = errno;
+    if (code == ENOENT || code == ENOTDIR) {
+      changed("was removed", offset);
+    }
+    if (code == ESTALE) {
+      changed("was rewritten", offset);
+    }
+    unreadable(offset, code);
+  }
+  return open;
+}
+
+void DataFile::check_unchanged(const Descriptor& descriptor, uint64_t offset) const {
+  struct stat status {};
+  if (::fstat(descriptor.number(), &status) != 0) {
+    unreadable(offset, errno);
+  }
+  const uint64_t size = static_cast<uint64_t>(status.st_size) - start_;
+  if (size == size_ && (copy_ || (status.st_nlink > 0 && modified(status) == modified_ns_))) {
+    return;
+  }
+  changed(status.st_nlink == 0 ? "was removed"
+          : size < size_       ? fmt::format("was cut to {} bytes", size)
+                               : "was rewritten",
+          offset);
+}
+
 void DataFile::read_into(uint64_t offset, char* bytes, uint64_t length) const {
-  check_unchanged(offset);
+  const auto open = descriptor(offset);
+  check_unchanged(*open, offset);
   uint64_t done = 0;
   while (done < length) {
     const ssize_t got = ::pread(
-        descriptor_, bytes + done, length - done, static_cast<off_t>(start_ + offset + done));
+        open->number(), bytes + done, length - done, static_cast<off_t>(start_ + offset + done));
     if (got < 0 && errno == EINTR) {
       continue;
     }
     if (got < 0) {
-      throw Error(ErrorKind::Io,
-                  {.where = kDataFileWhere,
-                   .what = fmt::format(
-                       "{}: byte {} cannot be read: {}", path_, offset + done, reason(errno))});
+      unreadable(offset + done, errno);
     }
     if (got == 0) {
-      check_unchanged(offset + done);
+      check_unchanged(*open, offset + done);
       throw Error(ErrorKind::Io,
                   {.where = kDataFileWhere,
                    .what = fmt::format("{}: the data file ends at byte {}", path_, offset + done),

@@ -3,8 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
+
+#include "descriptor_pool.h"
 
 namespace kamerton::data {
 
@@ -13,11 +16,12 @@ namespace kamerton::data {
 class DataFile {
  public:
   /// ErrorKind::Data when it is missing, empty, a folder, or not a regular file; Permission; Io.
+  /// There may be more of them than descriptors: DescriptorPool.
   static DataFile open(const std::string& path);
   /// What lies from byte `start` on in a file of our own making, a copy in another form of the file
-  /// that `name` says: errors speak of `name`. It may be removed while in use.
+  /// that `name` says: errors speak of `name`. Other runs that use it renew its time.
   static DataFile open_copy(const std::string& path, uint64_t start, const std::string& name);
-  DataFile(DataFile&& other) noexcept;
+  DataFile(DataFile&& other) noexcept = default;
   DataFile& operator=(DataFile&& other) noexcept;
   ~DataFile();
 
@@ -35,11 +39,15 @@ class DataFile {
   std::string fingerprint() const;
 
  private:
-  DataFile() = default;
-  void check_unchanged(uint64_t offset) const;
+  /// The file at `path`, which errors call `name`.
+  DataFile(const std::string& path, const std::string& name);
+  std::shared_ptr<Descriptor> descriptor(uint64_t offset) const;
+  void check_unchanged(const Descriptor& descriptor, uint64_t offset) const;
+  [[noreturn]] void changed(const std::string& how, uint64_t offset) const;
+  [[noreturn]] void unreadable(uint64_t offset, int code) const;
 
   std::string path_;
-  int descriptor_ = -1;
+  std::unique_ptr<DescriptorPool::Member> member_;
   uint64_t start_ = 0;
   uint64_t size_ = 0;
   int64_t modified_ns_ = 0;

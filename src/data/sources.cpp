@@ -6,7 +6,6 @@
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
-#include <sys/resource.h>
 
 #include "kamerton/core/error.h"
 #include "kamerton/text/bundle.h"
@@ -48,16 +47,6 @@ std::string unix_line_ends(std::string text) {
 
 bool is_csv(FileForm form) {
   return form == FileForm::Csv || form == FileForm::Tsv;
-}
-
-/// Files stay open, two descriptors each: as many as this process may have.
-void allow_open_files(size_t count) {
-  rlimit limit{};
-  if (count < 256 || getrlimit(RLIMIT_NOFILE, &limit) != 0) {
-    return;
-  }
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);  // when it fails, opening the file too many says so
 }
 
 }  // namespace
@@ -103,7 +92,6 @@ void Sources::open_part(const SourceConfig& source, Side side) {
                     .files = expand_files(source.files),
                     .made_for = std::nullopt});
   Part& part = parts_.back();
-  allow_open_files(files_.size() + part.files.size());
   for (const std::string& path : part.files) {
     is_store_manifest(path) ? open_store(path) : open_file(path);
   }

@@ -89,6 +89,10 @@ void MappedFile::close() noexcept {
     ::munmap(const_cast<std::byte*>(data_), size_);
     data_ = nullptr;
   }
+  keep_mapping_only();
+}
+
+void MappedFile::keep_mapping_only() noexcept {
   if (descriptor_ >= 0) {
     ::close(descriptor_);
     descriptor_ = -1;

@@ -2,6 +2,7 @@
 """Data commands from outside: what they find, what they write, what survives a kill."""
 import json
 import os
+import resource
 import subprocess
 import xml.etree.ElementTree as xml
 
@@ -197,6 +198,21 @@ class Peer(support.ProgramTest):
         self.assertEqual(done.returncode, 0, done.stderr)
         part = json.loads((folder / "manifest.json").read_text())["parts"][0]
         self.assertEqual(json.loads(done.stdout), ["kamerton token store 1", part["records"], part["tokens"], part["targets"], part["spans"]])
+
+
+class ManyFiles(support.ProgramTest):
+    def test_a_folder_of_more_files_than_may_be_open_trains(self):
+        (self.folder / "notes").mkdir()
+        for i in range(300):
+            (self.folder / f"notes/{i:04}.txt").write_text(f"Note {i}: the line was measured and is {i} metres long.\n")
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, files[1]))
+        try:
+            result = self.train("notes", "--set", "data.train=[notes]", "--set", "data.eval=[]", "--set", "train.steps=3")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, files)
+        self.assert_success(result)
+        self.assertEqual(len(self.metrics("notes")), 3)
 
 
 if __name__ == "__main__":

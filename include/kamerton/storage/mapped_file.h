@@ -16,9 +16,8 @@ enum class Access { Sequential, Random, WillNeed, DontNeed };
 
 /// A read-only private mapping of a whole file. Movable; spans stay valid while the object (or what
 /// it was moved to) lives. An unlinked or replaced file stays readable; a file cut short in place
-/// would raise SIGBUS on access, so a long job calls check_unchanged() before each pass, or copies by
-/// read().
-/// Thread-safe after opening.
+/// would raise SIGBUS on access, so a long job calls check_unchanged() before each pass, or copies
+/// by read(). Thread-safe after opening.
 class MappedFile {
  public:
   /// Throws ErrorKind::Data when the path is missing, a folder or not a regular file, Permission
@@ -44,13 +43,17 @@ class MappedFile {
   std::span<const std::byte> span(uint64_t offset, uint64_t length) const;
 
   /// Copies [offset, offset + into.size()) by a read instead of the mapping, for files that may be
-  /// cut short while they are in use: that is an error here (Io, with the file and both lengths), no
-  /// signal. Data for a range beyond the size at opening.
+  /// cut short while they are in use: that is an error here (Io, with the file and both lengths),
+  /// no signal. Data for a range beyond the size at opening.
   void read(uint64_t offset, std::span<std::byte> into) const;
 
   /// A hint; never fails. The whole file, or a range of it.
   void advise(Access access) const;
   void advise(Access access, uint64_t offset, uint64_t length) const;
+
+  /// Keeps the mapping alone, no descriptor: for many files that nobody changes. read() and
+  /// check_unchanged() are not for it from then on.
+  void keep_mapping_only() noexcept;
 
   /// Throws ErrorKind::Io when the file behind the mapping has changed its size or time of writing
   /// since open().

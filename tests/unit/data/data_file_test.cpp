@@ -53,6 +53,18 @@ TEST(DataFile, NoticesThatItWasCutRemovedOrRewritten) {
   EXPECT_THAT(error_of(ErrorKind::Io, [&] { small.read(2, 10); }), HasSubstr("ends at byte 3"));
 }
 
+TEST(DataFile, ACopyThatAnotherRunUsesTooStaysReadable) {
+  const Scratch scratch;
+  const std::string path = scratch.write("copy", "head" + std::string(100, 'x'));
+  const DataFile copy = DataFile::open_copy(path, 4, "data.jsonl.gz");
+  std::filesystem::last_write_time(
+      path, std::filesystem::last_write_time(path) + std::chrono::seconds(5));
+  EXPECT_EQ(copy.read(0, 3), "xxx");
+  std::filesystem::resize_file(path, 50);
+  EXPECT_THAT(error_of(ErrorKind::Io, [&] { copy.read(60, 3); }),
+              AllOf(HasSubstr("data.jsonl.gz"), HasSubstr("cut to 46 bytes")));
+}
+
 TEST(DataFile, FingerprintTellsSizeHeadAndTail) {
   const Scratch scratch;
   std::string bytes(300'000, 'x');
