@@ -13,6 +13,7 @@
 #include "kamerton/storage/filesystem.h"
 
 #include "data_open.h"
+#include "names_elsewhere.h"
 
 namespace kamerton::cli {
 
@@ -27,7 +28,7 @@ RunConfig data_config_of(const po::variables_map& arguments, const Command& comm
     for (const std::string& assignment : overrides) {
       document.set(assignment);
     }
-    document.fill(config);
+    document.fill(config, names_elsewhere());
   }
   config.model.path = value_or<std::string>(arguments, "model", config.model.path);
   if (arguments.count("data") != 0) {

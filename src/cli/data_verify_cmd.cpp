@@ -9,6 +9,7 @@
 #include "kamerton/data/verify.h"
 
 #include "data_open.h"
+#include "names_elsewhere.h"
 
 namespace kamerton::cli {
 namespace {
@@ -82,7 +83,7 @@ int run_redact(const po::variables_map& arguments, comm::Session*) {
   for (const std::string& assignment : overrides) {
     document.set(assignment);
   }
-  document.fill(config);
+  document.fill(config, names_elsewhere());
   config.data.train = files;
   return write_clean_copy(config.data, to);
 }

@@ -5,6 +5,7 @@
 #include "kamerton/text/bundle.h"
 
 #include "combinations.h"
+#include "names_elsewhere.h"
 #include "run_privacy.h"
 
 namespace kamerton::cli {
@@ -49,7 +50,7 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
     document.set(assignment);
   }
   RunConfig config;
-  document.fill(config);
+  document.fill(config, names_elsewhere());
   if (config.name.empty()) {
     config.name = std::filesystem::path(path).stem().string();
   }

@@ -181,6 +181,22 @@ std::string escape_cell(std::string text) {
 
 }  // namespace
 
+std::vector<std::string> all_keys(const std::function<void(Fields&)>& describe_config) {
+  Collector collector;
+  describe_config(collector);
+  std::vector<std::string> keys;
+  for (const SectionRow& section : collector.sections) {
+    if (!section.path.empty()) {
+      keys.push_back(section.path);
+    }
+    std::transform(section.knobs.begin(),
+                   section.knobs.end(),
+                   std::back_inserter(keys),
+                   [](const KnobRow& knob) { return knob.path; });
+  }
+  return keys;
+}
+
 std::string help_text(const std::function<void(Fields&)>& describe_config,
                       std::string_view prefix) {
   Collector collector;

@@ -78,6 +78,33 @@ YamlNode& child(YamlNode& node,
   return node.entries.back().value;
 }
 
+std::string_view last_name(std::string_view path) {
+  return path.substr(path.rfind('.') + 1);
+}
+
+/// Where an unknown key belongs: what another program calls so, else the key of that name that is
+/// nested least. Empty when there is none.
+std::string place_of(std::string_view unknown,
+                     const std::vector<std::string>& keys,
+                     std::span<const NameElsewhere> elsewhere) {
+  const std::string_view name = last_name(unknown);
+  const auto known = std::find_if(
+      elsewhere.begin(), elsewhere.end(), [&](const auto& other) { return other.name == name; });
+  if (known != elsewhere.end()) {
+    return std::string(known->key);
+  }
+  const auto depth = [](const std::string& key) {
+    return std::count(key.begin(), key.end(), '.') + (key.find('<') == std::string::npos ? 0 : 100);
+  };
+  const std::string* best = nullptr;
+  for (const std::string& key : keys) {
+    if (last_name(key) == name && (best == nullptr || depth(key) < depth(*best))) {
+      best = &key;
+    }
+  }
+  return best == nullptr ? "" : *best;
+}
+
 }  // namespace
 
 struct Document::Tree {
@@ -125,8 +152,11 @@ void Document::set(const std::string& assignment) {
   *node = std::move(value);
 }
 
-void Document::fill_with(const std::function<void(Fields&)>& describe_config) const {
-  Loader loader(tree_->root, tree_->sources);
+void Document::fill_with(const std::function<void(Fields&)>& describe_config,
+                         std::span<const NameElsewhere> elsewhere) const {
+  Loader loader(tree_->root, tree_->sources, [&](const std::string& unknown) {
+    return place_of(unknown, all_keys(describe_config), elsewhere);
+  });
   describe_config(loader);
   loader.finish();
 }

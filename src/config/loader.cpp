@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -38,7 +39,10 @@ std::string hint_for(const YamlNode& node) {
 
 }  // namespace
 
-Loader::Loader(const YamlNode& root, const YamlSources& sources) : sources_(sources) {
+Loader::Loader(const YamlNode& root,
+               const YamlSources& sources,
+               std::function<std::string(const std::string&)> place_of)
+    : sources_(sources), place_of_(std::move(place_of)) {
   check_is_map(root, "the configuration");
   levels_.push_back({&root, "", {}});
 }
@@ -89,11 +93,24 @@ void Loader::check_unknown(const Level& level) const {
       continue;
     }
     const std::string prefix = level.path.empty() ? "" : level.path + ".";
-    const std::string near = nearest(entry.key, level.names);
+    std::vector<std::string> hints;
+    if (const size_t dot = entry.key.find('.'); dot != std::string::npos) {
+      complain_at(
+          sources_.describe(entry.key_place),
+          {.what = "unknown key '" + prefix + entry.key + "': dots do not reach into sections",
+           .hint = fmt::format(
+               "{}: {{{}: ...}}", entry.key.substr(0, dot), entry.key.substr(dot + 1))});
+    }
+    if (const std::string place = place_of_(prefix + entry.key); !place.empty()) {
+      hints.push_back("'" + place + "'");
+    }
+    if (const std::string near = nearest(entry.key, level.names); !near.empty()) {
+      hints.push_back("'" + prefix + near + "'");
+    }
     complain_at(sources_.describe(entry.key_place),
                 {.what = "unknown key '" + prefix + entry.key + "'",
-                 .allowed = near.empty() ? fmt::format("{}", fmt::join(level.names, ", ")) : "",
-                 .hint = near.empty() ? "" : "'" + prefix + near + "'"});
+                 .allowed = hints.empty() ? fmt::format("{}", fmt::join(level.names, ", ")) : "",
+                 .hint = fmt::format("{}", fmt::join(hints, " or "))});
   }
 }
 

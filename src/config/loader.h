@@ -2,6 +2,7 @@
 // The visitor that fills a struct from a tree.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,10 @@ namespace kamerton::config {
 
 class Loader : public Fields {
  public:
-  Loader(const YamlNode& root, const YamlSources& sources);
+  /// `place_of` says where a key that is unknown here belongs, or nothing.
+  Loader(const YamlNode& root,
+         const YamlSources& sources,
+         std::function<std::string(const std::string&)> place_of);
   /// To be called after describe(): reports keys that nobody asked for at the top level.
   void finish();
 
@@ -65,6 +69,7 @@ class Loader : public Fields {
                                        const std::string& allowed) const;
 
   const YamlSources& sources_;
+  std::function<std::string(const std::string&)> place_of_;
   std::vector<Level> levels_;
 };
 

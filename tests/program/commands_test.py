@@ -67,6 +67,18 @@ class Commands(support.ProgramTest):
             self.assert_success(self.run_program("plan", file, "--ranks", "4", "--set", "model.path=configs/debug/tiny-model",
                                                  "--set", "model.random_init=true", "--set", "data.sequence_length=64"))
 
+    def test_settings_of_other_programs_are_told_their_key_here(self):
+        keys = self.run_program("train", "--keys-markdown").out
+        ours = {re.sub(r"\.<i>$", "", key) for key in re.findall(r"^(?:\| |## )`([^`]+)`", keys, re.M)}
+        source = (support.SOURCE / "src/cli/names_elsewhere.cpp").read_text()
+        table = re.findall(r'\{"(\w+)", "([\w.]+)"\}', source)
+        self.assertGreater(len(table), 60)
+        for name, key in table:
+            self.assertIn(key, ours, name)
+            self.assertNotIn(name, {one.rsplit(".", 1)[-1] for one in ours}, "a key of ours is found by its own name")
+        self.assert_refused(self.train("peer", "--set", "train.learning_rate=1e-4"), 64, "unknown key 'train.learning_rate'", "'optim.lr'")
+        self.assert_refused(self.train("moved", "--set", "lora.r=4"), 64, "unknown key 'lora'", "'tuning.lora'")
+
     def test_keys_are_listed_with_their_documentation(self):
         result = self.run_program("train", "--keys", "optim")
         self.assert_success(result)

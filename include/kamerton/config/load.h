@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +12,12 @@
 #include "kamerton/config/field.h"
 
 namespace kamerton::config {
+
+/// What other programs call a knob: `name` there, the dotted `key` here.
+struct NameElsewhere {
+  std::string_view name;
+  std::string_view key;
+};
 
 /// A parsed YAML document with overrides, ready to fill a struct. Every error is ErrorKind::Config
 /// and says file:line:column, the dotted key, what was found, what is allowed and the nearest valid
@@ -27,10 +34,11 @@ class Document {
   void set(const std::string& assignment);
 
   /// Fills `config` by its describe(); keys that no describe() asked for are errors. Keeps defaults
-  /// for absent keys.
+  /// for absent keys. An unknown key that is in `elsewhere`, or a key of another section, is told
+  /// where it belongs.
   template <class Config>
-  void fill(Config& config) const {
-    fill_with([&config](Fields& fields) { describe(fields, config); });
+  void fill(Config& config, std::span<const NameElsewhere> elsewhere = {}) const {
+    fill_with([&config](Fields& fields) { describe(fields, config); }, elsewhere);
   }
 
   ~Document();
@@ -39,7 +47,8 @@ class Document {
 
  private:
   Document();
-  void fill_with(const std::function<void(Fields&)>& describe_config) const;
+  void fill_with(const std::function<void(Fields&)>& describe_config,
+                 std::span<const NameElsewhere> elsewhere) const;
   struct Tree;
   std::unique_ptr<Tree> tree_;
 };
@@ -61,6 +70,10 @@ std::string help_text(const std::function<void(Fields&)>& describe_config,
                       std::string_view prefix = {});
 /// The same as a Markdown table per section (configs/README.md is generated from it).
 std::string help_markdown(const std::function<void(Fields&)>& describe_config);
+
+/// The dotted paths of all sections and knobs, in the order of describe(); elements of lists as
+/// `list.<i>`.
+std::vector<std::string> all_keys(const std::function<void(Fields&)>& describe_config);
 
 /// The candidate with the smallest edit distance to `word`, or empty when none is near.
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates);

@@ -76,7 +76,35 @@ TEST(Document, NamesPlaceAndNearestKeyForAnUnknownKey) {
   EXPECT_THAT(fault_of("stpes: 3\n"), HasSubstr("run.yaml:1:1: unknown key 'stpes'; try 'steps'"));
   EXPECT_THAT(fault_of("sources:\n- pth: x\n"),
               HasSubstr("run.yaml:2:3: unknown key 'sources.0.pth'; try 'sources.0.path'"));
-  EXPECT_THAT(fault_of("optim.lr: 1\n"), HasSubstr("unknown key 'optim.lr'"));
+  EXPECT_THAT(fault_of("optim.lr: 1\n"),
+              AllOf(HasSubstr("unknown key 'optim.lr': dots"), HasSubstr("try optim: {lr: ...}")));
+}
+
+TEST(Document, SaysWhereAKeyOfAnotherSectionOrAnotherProgramBelongs) {
+  EXPECT_THAT(fault_of("kind: linear\n"),
+              HasSubstr("unknown key 'kind'; try 'optim.schedule.kind'"));
+  EXPECT_THAT(fault_of("schedule: {kind: linear}\n"),
+              HasSubstr("unknown key 'schedule'; try 'optim.schedule'"));
+  EXPECT_THAT(fault_of("optim: {seed: 1}\n"), HasSubstr("unknown key 'optim.seed'; try 'seed'"));
+  EXPECT_THAT(fault_of("weight: 1\n"), HasSubstr("try 'sources.<i>.weight'"));
+  EXPECT_THAT(fault_of("optim: {stes: 1, kind: a}\n"),
+              HasSubstr("unknown key 'optim.stes'; allowed"))
+      << "near ones in other sections are guesses";
+
+  const std::vector<NameElsewhere> elsewhere = {{"learning_rate", "optim.lr"}};
+  Config config;
+  const auto fault = [&](const std::string& text) -> std::string {
+    try {
+      Document::from_text(text, "run.yaml").fill(config, elsewhere);
+    } catch (const core::Error& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_THAT(fault("learning_rate: 1\n"),
+              HasSubstr("unknown key 'learning_rate'; try 'optim.lr'"));
+  EXPECT_THAT(fault("optim: {learning_rate: 1}\n"), HasSubstr("try 'optim.lr'"));
+  EXPECT_THAT(fault("optim: {kind: a}\n"), HasSubstr("try 'optim.schedule.kind'"));
 }
 
 TEST(Document, NamesWhatWasFoundAndWhatIsAllowed) {
