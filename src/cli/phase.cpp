@@ -132,6 +132,7 @@ data::EvalSet open_other(const RunConfig& config,
   other.answers = data::Answers::One;
   other.margins = false;
   other.text_windows = false;
+  other.store = other.store == "require" ? "auto" : other.store;  // said of the run's own data
   other.layout = "auto";
   other.train_on = "auto";
   return data::open_eval(other, bundle, max_positions);

@@ -142,13 +142,15 @@ Dataset::Impl::Impl(const std::vector<SourceConfig>& source_list,
       sources(source_list, config_in, side_in, &bundle_in),
       preparers(make_preparers(sources, config_in, bundle_in)),
       mixture(make_mixture(sources, config_in)) {
+  if (auto found = has_own_tokens() ? std::nullopt : find_store(*this)) {
+    store = std::make_shared<const TokenStore>(std::move(*found));
+  }
   if (config.text_windows) {
     open_windows();
   }
   summary = summarize(*this);
-  if (auto found = has_own_tokens() ? std::nullopt : find_store(*this)) {
-    summary.notes.push_back("tokens from " + found->folder().string());
-    store = std::make_shared<const TokenStore>(std::move(*found));
+  if (store) {
+    summary.notes.push_back("tokens from " + store->folder().string());
   }
   if (config.verify != "off") {
     check_sample(*this, summary.notes);
@@ -157,27 +159,31 @@ Dataset::Impl::Impl(const std::vector<SourceConfig>& source_list,
 
 void Dataset::Impl::open_windows() {
   const Sources::Part& only = sources.parts().front();
-  if (only.layout != Layout::Text || only.made_for || sources.parts().size() > 1) {
+  if (only.layout != Layout::Text || sources.parts().size() > 1) {
     throw Error(ErrorKind::Config,
                 {.where = kDatasetWhere,
                  .what = "data.text_windows is for raw text of one source",
-                 .got = fmt::format("{}{}{}",
-                                    only.made_for ? "a token store of " : "",
+                 .got = fmt::format("{}{}",
                                     kamerton::data::name_of(only.layout),
                                     sources.parts().size() > 1 ? " and other sources" : ""),
                  .allowed = "text",
                  .hint = "data.packing: true fills rows with whole examples"});
   }
+  if (!config.cut_windows) {
+    return;
+  }
   TokenWindows::Options options;
   options.length = sequence_length;
   options.folder = config.index_dir;
-  options.key = fmt::format("tokens 1|{}|{}|{}|{}|{}",
+  options.key = fmt::format("tokens 2|{}|{}|{}|{}|{}|{}",
+                            static_cast<int>(side),
                             sources.fingerprint(),
                             config.format,
                             config.text_split,
                             config.max_line_bytes,
                             bundle.digest_text());
-  windows = TokenWindows::build(sources, preparers.front(), options);
+  const auto piece = [this](int64_t i) { return tokenize(i).pair.chosen; };
+  windows = TokenWindows::build(sources, piece, options);
   if (windows->size() == 0) {
     throw Error(ErrorKind::Data,
                 {.where = kDatasetWhere, .what = "the text is shorter than two tokens"});
@@ -311,17 +317,36 @@ TokenizedRecord Dataset::Impl::tokenize(int64_t index) const {
     }
   }
   if (auto ready = sources.tokenized(index)) {
+    if (config.text_windows && !sources.follows(index) && !ready->pair.chosen.trained.empty()) {
+      ready->pair.chosen.trained.front() = 0;  // what it continues is left out
+    }
     return std::move(*ready);
+  }
+  TokenizedRecord result;
+  if (config.text_windows) {
+    result.pair.chosen = tokenize_piece(index);
+    return result;
   }
   const Preparer& preparer = preparers[sources.part_of(index)];
   const Record record = sources.record(index);
-  TokenizedRecord result;
   result.label = record.label;
   result.preference = record.rejected != nullptr;
   if (result.preference) {
     result.pair = preparer.prepare_preference(record);
   } else {
     result.pair.chosen = preparer.prepare(record);
+  }
+  return result;
+}
+
+Tokenized Dataset::Impl::tokenize_piece(int64_t index) const {
+  const bool first = !sources.continues(index);
+  const bool last = index + 1 == sources.size() || !sources.continues(index + 1);
+  Tokenized result;
+  result.ids = preparers.front().encode_document(sources.record(index).completion, first, last);
+  result.trained.assign(result.ids.size(), 1);
+  if (first && !result.trained.empty()) {
+    result.trained.front() = 0;
   }
   return result;
 }

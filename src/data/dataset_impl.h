@@ -42,6 +42,8 @@ struct Dataset::Impl {
   Example mismatch(const Example& own) const;
   /// What the record is as tokens, from the store or made now. ErrorKind::Data for a bad record.
   TokenizedRecord tokenize(int64_t index) const;
+  /// Of text_windows: a record is a document or, of a large one, a piece.
+  Tokenized tokenize_piece(int64_t index) const;
   int64_t size() const { return windows ? windows->size() : sources.size(); }
   std::string digest() const;
   /// Whether examples are other tokens than those of a token store.

@@ -36,13 +36,8 @@ Dataset open_raw(const DataConfig& config,
                  bool held_out,
                  const text::TokenizerBundle& bundle,
                  int64_t max_positions) {
-  if (config.text_windows) {
-    throw Error(ErrorKind::Config,
-                {.where = kPrepareWhere,
-                 .what = "data.text_windows makes and keeps a table of tokens of its own",
-                 .hint = "train at once; the table is made at the first run"});
-  }
   DataConfig raw = config;
+  raw.cut_windows = false;  // the documents' tokens are kept, for windows of any length
   raw.store = "off";
   raw.verify = "off";
   raw.check_bytes = 0;  // every record is read anyway

@@ -277,9 +277,7 @@ std::string Sources::raw(int64_t index) const {
 }
 
 bool Sources::continues(int64_t index) const {
-  const int64_t record = record_of(index);
-  return (place(record).entry.length & kContinues) != 0 && index > 0 &&
-         record_of(index - 1) == record - 1;
+  return (place(record_of(index)).entry.length & kContinues) != 0 && follows(index);
 }
 
 core::Json Sources::json_of(const Place& place, const std::string& origin) const {

@@ -78,6 +78,10 @@ class Sources {
   }
   /// A piece of plain text that goes on from the record before.
   bool continues(int64_t index) const;
+  /// Whether the example before is the record before: nothing between them was left out.
+  bool follows(int64_t index) const {
+    return index > 0 && record_of(index - 1) + 1 == record_of(index);
+  }
 
   /// on_bad_record: skip: counts a record once, throws ErrorKind::Data when there are too many.
   /// error: rethrows. Call it in a handler of the record's error.

@@ -79,6 +79,9 @@ StoreKey store_key(const Dataset::Impl& data, int threads) {
   made_from["side"] = static_cast<int>(data.side);
   made_from["tokenizer"] = digest_text(data.bundle.tokenizer.digest_text());
   made_from["tokenizer_and_template"] = bundle_digest(data.bundle);
+  if (data.config.text_windows) {
+    made_from["text_windows"] = true;
+  }
   made_from["settings"] = settings_of(data);
   made_from["program"] = 1;  // raised when the same inputs would give other tokens
   StoreKey key;

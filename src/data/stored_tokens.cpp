@@ -90,6 +90,13 @@ void check_settings(const SourceConfig& source,
            name_of(stored.train_on),
            "data.train_on: auto, or the raw files");
   }
+  if (config.text_windows != stored.windows) {
+    refuse(ErrorKind::Config,
+           origin + ": data.text_windows is not what the tokens were made for",
+           config.text_windows ? "true" : "false",
+           stored.windows ? "true" : "false",
+           "kamerton data prepare with this data.text_windows, or the raw files");
+  }
   if (!source.columns.given().empty()) {
     refuse(ErrorKind::Config,
            origin + ": tokens have no columns",
@@ -128,6 +135,7 @@ StoredTokens open_stored(const std::string& manifest,
   }
   StoredTokens result;
   read_sources(known->key.made_from, manifest, result);
+  result.windows = core::json_find(known->key.made_from, "text_windows") != nullptr;
   check_bundle(known->key.made_from, *bundle, manifest);
   check_settings(source, config, result, manifest);
   const int threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1U, 8U));

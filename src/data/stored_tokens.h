@@ -17,6 +17,7 @@ struct StoredTokens {
   std::shared_ptr<const TokenStore> store;
   Layout layout = Layout::Text;
   TrainOn train_on = TrainOn::All;
+  bool windows = false;  ///< records are documents, and pieces of documents, for text_windows
 };
 
 /// Whether this file is the manifest of a token store, by name and first bytes.

@@ -161,14 +161,7 @@ PartDigest part_digests(const DataConfig& config, int threads) {
 std::optional<TokenStore> find_store(const Dataset::Impl& data) {
   const DataConfig& config = data.config;
   const bool required = config.store == "require";
-  if (config.store == "off" || data.config.text_windows) {
-    if (required) {
-      throw Error(ErrorKind::Config,
-                  {.where = kTokenStoreWhere,
-                   .what = "data.text_windows keeps a table of tokens of its own",
-                   .got = "data.store = require",
-                   .allowed = "auto, off"});
-    }
+  if (config.store == "off") {
     return std::nullopt;
   }
   const auto& parts = data.sources.parts();

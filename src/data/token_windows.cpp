@@ -14,20 +14,18 @@ constexpr uint32_t kDocumentStart = uint32_t{1} << 31;
 
 using Append = std::function<void(std::span<const uint32_t>)>;
 
-void tokenize_all(const Sources& sources, const Preparer& preparer, const Append& append) {
+void join_all(const Sources& sources, const TokenWindows::Piece& piece, const Append& append) {
   std::vector<uint32_t> marked;
   for (int64_t i = 0; i < sources.size(); ++i) {
-    const bool first = !sources.continues(i);
-    const bool last = i + 1 == sources.size() || !sources.continues(i + 1);
-    std::vector<int32_t> ids;
+    Tokenized tokens;
     try {
-      ids = preparer.encode_document(sources.record(i).completion, first, last);
+      tokens = piece(i);
     } catch (const core::Error&) {
       sources.tolerate_current_error(i);
       continue;
     }
-    marked.assign(ids.begin(), ids.end());
-    if (first && !marked.empty()) {
+    marked.assign(tokens.ids.begin(), tokens.ids.end());
+    if (!marked.empty() && tokens.trained.front() == 0) {
       marked.front() |= kDocumentStart;
     }
     append(marked);
@@ -37,20 +35,20 @@ void tokenize_all(const Sources& sources, const Preparer& preparer, const Append
 }  // namespace
 
 TokenWindows TokenWindows::build(const Sources& sources,
-                                 const Preparer& preparer,
+                                 const Piece& piece,
                                  const Options& options) {
   TokenWindows windows;
   windows.length_ = options.length;
   if (sources.bytes() < options.small_bytes) {
-    tokenize_all(sources, preparer, [&](std::span<const uint32_t> ids) {
+    join_all(sources, piece, [&](std::span<const uint32_t> ids) {
       windows.small_.insert(windows.small_.end(), ids.begin(), ids.end());
     });
     return windows;
   }
   windows.table_ = CacheFile::open_or_build(
       options.folder, options.key, "tokens", [&](CacheWriter& writer) -> CacheNumbers {
-        core::log_info("tokenizing the text, once");
-        tokenize_all(sources, preparer, [&](std::span<const uint32_t> ids) {
+        core::log_info("joining the tokens of the text, once");
+        join_all(sources, piece, [&](std::span<const uint32_t> ids) {
           writer.append(std::as_bytes(ids));
         });
         return {};

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -26,9 +27,10 @@ class TokenWindows {
     std::optional<std::string> folder;
     uint64_t small_bytes = uint64_t{16} << 20;  ///< less text than this is kept in memory
   };
-  static TokenWindows build(const Sources& sources,
-                            const Preparer& preparer,
-                            const Options& options);
+  /// The tokens of record `index`; a document's first one is not trained. ErrorKind::Data for a bad
+  /// record.
+  using Piece = std::function<Tokenized(int64_t index)>;
+  static TokenWindows build(const Sources& sources, const Piece& piece, const Options& options);
 
   int64_t size() const;
   int64_t tokens() const { return static_cast<int64_t>(all().size()); }

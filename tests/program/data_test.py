@@ -156,7 +156,17 @@ class Prepare(support.ProgramTest):
         self.assert_refused(self.train("hurt"), 65, "part-00000.h5", "damaged")
         self.assert_success(self.prepare())
         self.assert_success(self.train("mended", "--set", "data.store=require", "--set", "train.steps=1"))
-        self.assert_refused(self.prepare("--set", "data.text_windows=true"), 64, "text_windows")
+        self.assert_refused(self.prepare("--set", "data.text_windows=true"), 64, "text_windows is for raw text")
+
+    def test_windows_of_raw_text_from_a_store_are_those_of_the_text(self):
+        (self.folder / "prose.txt").write_text("\n\n".join(f"Chapter {i}. " + "Once upon a time. " * (i % 9) for i in range(200)))
+        text = ["--set", "data.train=[prose.txt]", "--set", "data.eval=[]", "--set", "data.text_windows=true", "--set", "data.validation_fraction=0.1",
+                "--set", "data.sequence_length=48"]
+        self.assert_success(self.prepare(*text, ranks=2))
+        self.assert_success(self.train("raw", *text, "--set", "data.store=off", "--set", "train.steps=6"))
+        self.assert_success(self.train("stored", *text, "--set", "data.store=require", "--set", "train.steps=6"))
+        self.assertEqual(self.losses("stored"), self.losses("raw"))
+        self.assertEqual(len(self.losses("raw")), 6)
 
     def test_killed_work_goes_on(self):
         lines = "".join(chat("What is it? " + "long text " * 300 + str(i), f"It is {i}.") for i in range(12000))

@@ -20,8 +20,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 TOLERANCE = {"logits": 2e-4, "loss": 2e-5, "gradients": 2e-4}  # of the largest value; the loss is absolute
 
 
-def documents(arguments, vocabulary):
-    """Two documents: one of the wanted length, one a third of it."""
+def documents(arguments, vocabulary, padding=None):
+    """Two documents: one of the wanted length, one a third of it. Without the id of `padding`, whose row transformers never trains."""
     length = arguments.tokens
     if arguments.text:
         ids = AutoTokenizer.from_pretrained(arguments.directory)(pathlib.Path(arguments.text).read_text())["input_ids"]
@@ -29,7 +29,8 @@ def documents(arguments, vocabulary):
             raise SystemExit(f"{arguments.text} has {len(ids)} tokens, --tokens {length} are asked for")
         return [ids[:length], ids[: max(2, length // 3)]]
     generator = torch.Generator().manual_seed(0)
-    return [torch.randint(0, vocabulary, (n,), generator=generator).tolist() for n in (length, max(2, length // 3))]
+    ids = torch.tensor([token for token in range(vocabulary) if token != padding])
+    return [ids[torch.randint(0, len(ids), (n,), generator=generator)].tolist() for n in (length, max(2, length // 3))]
 
 
 def read_safetensors(folder):
@@ -62,7 +63,7 @@ def theirs(model, batch, new):
     loss.backward()
     prompt = torch.tensor([batch[0]])
     with torch.no_grad():
-        greedy = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=new, min_new_tokens=new, do_sample=False)
+        greedy = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=new, do_sample=False)
     return {"logits": torch.cat(logits), "loss": loss.detach(), "greedy": greedy[0, prompt.shape[1] :]}, gradients_by_checkpoint_name(model)
 
 
@@ -105,7 +106,9 @@ def main():
     arguments = parser.parse_args()
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_pretrained(arguments.directory, dtype=torch.float32, attn_implementation="eager").eval()
-    batch = documents(arguments, model.config.get_text_config().vocab_size)
+    model.generation_config.eos_token_id = None  # all tokens that are asked for, ends among them
+    settings = model.config.get_text_config()
+    batch = documents(arguments, settings.vocab_size, settings.pad_token_id)
     mine = ours(arguments, batch)
     reference, gradients = theirs(model, batch, arguments.new)
     worst = True

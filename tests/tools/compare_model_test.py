@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The comparison tool finds reference models equal, and a changed one not.
 KAMERTON_PEER_PYTHON names a Python that has transformers; without it these tests skip with that reason."""
+import json
 import os
 import pathlib
 import shutil
@@ -26,6 +27,20 @@ class CompareModel(unittest.TestCase):
             done = self.compare(MODELS / name)
             self.assertEqual(done.returncode, 0, name + done.stdout + done.stderr)
             self.assertIn("all equal", done.stdout)
+
+    def test_the_padding_row_and_an_early_end_are_no_difference(self):
+        with tempfile.TemporaryDirectory() as folder:
+            copy = pathlib.Path(folder) / "copy"
+            shutil.copytree(MODELS / "tiny-qwen3", copy)
+            config = copy / "config.json"
+            config.chmod(0o644)
+            settings = json.loads(config.read_text())
+            # Every second token is an end; the reference's first random id is the padding.
+            settings.update(pad_token_id=44, eos_token_id=list(range(0, settings["vocab_size"], 2)))
+            config.write_text(json.dumps(settings))
+            (copy / "generation_config.json").unlink(missing_ok=True)
+            done = self.compare(copy)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def test_another_setting_shows(self):
         with tempfile.TemporaryDirectory() as folder:

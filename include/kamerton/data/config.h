@@ -97,6 +97,8 @@ struct DataConfig {
   Answers answers = Answers::One;
   /// No knob: the objective uses the margins of pairs.
   bool margins = false;
+  /// No knob: off where text_windows' documents are wanted and no windows (`data prepare`).
+  bool cut_windows = true;
   /// No knob: set by keep.replay.
   std::optional<ReplaySource> replay = {};
 };

@@ -31,7 +31,7 @@ class StorePreparation {
  public:
   /// Training data, or the held-out data of `config`. `part_bytes`: raw text of a part, which with
   /// its tokens is what a thread holds in memory. Errors as Dataset; ErrorKind::Config for
-  /// data.text_windows.
+  /// data that are tokens already.
   StorePreparation(const DataConfig& config,
                    bool held_out,
                    const text::TokenizerBundle& bundle,
