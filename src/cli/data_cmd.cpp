@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // kamerton data show, stats: looking at what a run would train on.
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <thread>
+#include <utility>
 
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "kamerton/core/error.h"
 #include "kamerton/data/inspect.h"
 #include "kamerton/data/picture.h"
 #include "kamerton/model/architecture.h"
@@ -48,7 +51,11 @@ OpenedModel open_model(const po::variables_map& arguments, const Command& comman
 }
 
 OpenedData open_data(const po::variables_map& arguments, const Command& command) {
-  OpenedData opened{.model = open_model(arguments, command), .set = nullptr};
+  return open_data(open_model(arguments, command));
+}
+
+OpenedData open_data(OpenedModel model) {
+  OpenedData opened{.model = std::move(model), .set = nullptr};
   opened.set = std::make_unique<data::Dataset>(
       data::open_train(opened.model.config.data, *opened.model.bundle, opened.model.max_positions));
   return opened;
@@ -79,13 +86,26 @@ void add_data_options(po::options_description& options,
 
 namespace {
 
+void check_number(const char* name, int64_t value, int64_t low, int64_t high) {
+  if (value < low || value > high) {
+    throw core::Error(core::ErrorKind::Config,
+                      {.where = "cli.data_show",
+                       .what = fmt::format("--{} is out of range", name),
+                       .got = fmt::format("{}", value),
+                       .allowed = fmt::format("{} to {}", low, high)});
+  }
+}
+
 int run_show(const po::variables_map& arguments, comm::Session*) {
   static const Command self = data_show_command();
   const OpenedData opened = open_data(arguments, self);
-  const int64_t first = arguments["first"].as<int64_t>() - 1;
-  std::vector<int64_t> indices(static_cast<size_t>(std::clamp<int64_t>(
-      arguments["count"].as<int64_t>(), 0, std::max<int64_t>(opened.set->size() - first, 0))));
-  std::iota(indices.begin(), indices.end(), first);
+  const auto first = arguments["first"].as<int64_t>();
+  const auto count = arguments["count"].as<int64_t>();
+  check_number("first", first, 1, opened.set->size());
+  check_number("count", count, 1, std::numeric_limits<int32_t>::max());
+  std::vector<int64_t> indices(
+      static_cast<size_t>(std::min(count, opened.set->size() - (first - 1))));
+  std::iota(indices.begin(), indices.end(), first - 1);
   if (arguments.count("html") != 0) {
     const auto path = arguments["html"].as<std::string>();
     write_text_file(path, data::show_html(*opened.set, indices));
@@ -100,7 +120,14 @@ int run_show(const po::variables_map& arguments, comm::Session*) {
 
 int run_stats(const po::variables_map& arguments, comm::Session*) {
   static const Command self = data_stats_command();
-  const OpenedData opened = open_data(arguments, self);
+  OpenedModel model = open_model(arguments, self);
+  // What would stop a run is counted here.
+  model.config.data.verify = "off";
+  model.config.data.on_no_target = "skip";
+  if (model.config.data.too_long == "error") {
+    model.config.data.too_long = "truncate";
+  }
+  const OpenedData opened = open_data(std::move(model));
   const data::Stats stats =
       data::measure(*opened.set, arguments["limit"].as<int64_t>(), threads_of(arguments));
   fmt::print("{}", data::stats_text(stats, opened.set->summary()));

@@ -32,6 +32,7 @@ struct OpenedData {
   std::unique_ptr<data::Dataset> set;
 };
 OpenedData open_data(const po::variables_map& arguments, const Command& command);
+OpenedData open_data(OpenedModel model);
 
 /// --threads, or a thread a processor.
 int threads_of(const po::variables_map& arguments);

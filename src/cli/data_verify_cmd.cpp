@@ -50,7 +50,7 @@ int run_verify(const po::variables_map& arguments, comm::Session*) {
     write_clean_copy(opened.config.data, arguments["redact"].as<std::string>());
   }
   if (errors == 0 && (warnings == 0 || arguments.count("strict") == 0)) {
-    fmt::print("no fault found\n");
+    fmt::print("{}\n", warnings == 0 ? "no fault found" : "no error found");
     return 0;
   }
   throw Error(

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <iostream>
 #include <iterator>
+#include <optional>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -86,6 +87,48 @@ const text::ChatTemplate& chat_template(const text::TokenizerBundle& bundle,
   return *bundle.chat_template;
 }
 
+/// What cannot go together, rather than leaving one of them out silently.
+void refuse_unused(const po::variables_map& arguments) {
+  const auto refuse = [&](const char* name, const std::string& why) {
+    if (arguments.count(name) != 0) {
+      throw Error(ErrorKind::Config,
+                  {.where = "cli.generate", .what = fmt::format("--{} {}", name, why)});
+    }
+  };
+  if (arguments.count("requests") != 0) {
+    refuse("prompt", "and --requests exclude each other");
+    refuse("adapter", "and --requests exclude each other: --mix NAME=DIR");
+  } else {
+    refuse("mix", "is of use with --requests only; of one prompt: --adapter");
+  }
+  if (arguments.count("chat") == 0) {
+    refuse("system", "needs --chat");
+  }
+}
+
+/// Bytes that are no text would be replaced silently.
+void check_utf8(const std::string& name, const std::string& text) {
+  try {
+    core::Json(text).dump();
+  } catch (const core::Json::type_error&) {
+    throw Error(ErrorKind::Data,
+                {.where = "cli.generate",
+                 .what = name + " is not UTF-8 text",
+                 .hint = "iconv -t UTF-8 converts from another encoding"});
+  }
+}
+
+/// The start of a conversation: the system's message, when there is one.
+core::Json opening(const po::variables_map& arguments) {
+  core::Json messages = core::Json::array();
+  if (arguments.count("system") != 0) {
+    const std::string text = arguments["system"].as<std::string>();
+    check_utf8("--system", text);
+    messages.push_back({{"role", "system"}, {"content", text}});
+  }
+  return messages;
+}
+
 std::vector<int64_t> to_ids(const text::Tokenizer& tokenizer,
                             const std::string& text,
                             bool add_special_tokens) {
@@ -116,28 +159,28 @@ std::string speak(model::Decoder& decoder,
 int run_generate(const po::variables_map& arguments, comm::Session*) {
   static const Command self = generate_command();
   const std::string model_dir = required(arguments, "model", self);
+  refuse_unused(arguments);
   if (arguments.count("requests") != 0) {
     const text::TokenizerBundle words = text::load_bundle(model_dir);
-    generate_requests(arguments,
-                      model_dir,
-                      arguments["requests"].as<std::string>(),
-                      words,
-                      sample_options(arguments, words),
-                      arguments.count("chat") != 0);
+    generate_requests(
+        arguments,
+        model_dir,
+        arguments["requests"].as<std::string>(),
+        words,
+        sample_options(arguments, words),
+        arguments.count("chat") != 0 ? std::optional(opening(arguments)) : std::nullopt);
     return 0;
   }
   std::string prompt = required(arguments, "prompt", self);
   if (prompt == "-") {
     prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
   }
+  check_utf8("the prompt", prompt);
   const text::TokenizerBundle bundle = text::load_bundle(model_dir);
   const model::SampleOptions options = sample_options(arguments, bundle);
   const bool chat = arguments.count("chat") != 0;
   if (chat) {
-    core::Json messages = core::Json::array();
-    if (arguments.count("system") != 0) {
-      messages.push_back({{"role", "system"}, {"content", arguments["system"].as<std::string>()}});
-    }
+    core::Json messages = opening(arguments);
     messages.push_back({{"role", "user"}, {"content", prompt}});
     prompt = chat_template(bundle, model_dir).render(messages, true).text;
   }
@@ -160,10 +203,7 @@ int run_chat(const po::variables_map& arguments, comm::Session*) {
                                           value_or<std::string>(arguments, "adapter", ""),
                                           arguments["dtype"].as<std::string>(),
                                           arguments["device"].as<std::string>());
-  core::Json start = core::Json::array();
-  if (arguments.count("system") != 0) {
-    start.push_back({{"role", "system"}, {"content", arguments["system"].as<std::string>()}});
-  }
+  const core::Json start = opening(arguments);
   core::Json messages = start;
   const bool terminal = isatty(STDIN_FILENO) != 0;
   if (terminal) {
@@ -182,11 +222,20 @@ int run_chat(const po::variables_map& arguments, comm::Session*) {
       continue;
     }
     messages.push_back({{"role", "user"}, {"content", line}});
-    const std::string prompt = conversation.render(messages, true).text;
-    const std::string answer =
-        speak(*decoder, bundle, to_ids(bundle.tokenizer, prompt, false), options);
-    std::fputc('\n', stdout);
-    messages.push_back({{"role", "assistant"}, {"content", answer}});
+    try {
+      check_utf8("the message", line);
+      const std::string prompt = conversation.render(messages, true).text;
+      const std::string answer =
+          speak(*decoder, bundle, to_ids(bundle.tokenizer, prompt, false), options);
+      std::fputc('\n', stdout);
+      messages.push_back({{"role", "assistant"}, {"content", answer}});
+    } catch (const Error& error) {
+      if (!terminal || error.kind() != ErrorKind::Data) {
+        throw;
+      }
+      fmt::print(stderr, "{}; /new begins anew\n", error.what());
+      messages.erase(messages.size() - 1);
+    }
   }
   return 0;
 }

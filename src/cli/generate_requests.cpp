@@ -49,18 +49,18 @@ std::vector<Request> read_requests(const std::string& path, const MixedModel& mo
 
 std::vector<int64_t> to_ids(const text::TokenizerBundle& bundle,
                             const std::string& prompt,
-                            bool chat) {
+                            const std::optional<core::Json>& opening) {
   std::string text = prompt;
-  if (chat) {
+  if (opening.has_value()) {
     if (!bundle.chat_template.has_value()) {
       throw Error(ErrorKind::Config,
                   {.where = "cli.generate", .what = "the model has no chat template"});
     }
-    const core::Json messages =
-        core::Json::array({core::Json{{"role", "user"}, {"content", prompt}}});
+    core::Json messages = *opening;
+    messages.push_back({{"role", "user"}, {"content", prompt}});
     text = bundle.chat_template->render(messages, true).text;
   }
-  const std::vector<int32_t> ids = bundle.tokenizer.encode(text, !chat);
+  const std::vector<int32_t> ids = bundle.tokenizer.encode(text, !opening.has_value());
   return {ids.begin(), ids.end()};
 }
 
@@ -80,12 +80,12 @@ void generate_requests(const po::variables_map& arguments,
                        const std::string& file,
                        const text::TokenizerBundle& bundle,
                        const model::SampleOptions& options,
-                       bool chat) {
+                       const std::optional<core::Json>& opening) {
   MixedModel model(arguments, model_dir);
   const std::vector<Request> requests = read_requests(file, model);
   std::vector<std::vector<int64_t>> prompts;
   for (const Request& request : requests) {
-    prompts.push_back(to_ids(bundle, request.prompt, chat));
+    prompts.push_back(to_ids(bundle, request.prompt, opening));
   }
   model::SampleOptions mixed = options;
   mixed.before_forward = [&](const std::vector<size_t>& documents,

@@ -66,6 +66,11 @@ Program say(std::string text, bool to_stderr, int code) {
           }};
 }
 
+/// What was typed cannot be done.
+Program refusal(const std::string& why) {
+  return say("kamerton: " + why + "\n", true, core::exit_code(ErrorKind::Config));
+}
+
 /// The command that the first one or two words name, and how many words that took.
 std::pair<const Command*, int> find_command(const std::vector<std::string>& words) {
   for (int count = 2; count >= 1; --count) {
@@ -102,7 +107,7 @@ Program unknown_command(const std::vector<std::string>& words) {
                                   .got = "'" + typed + "'",
                                   .allowed = fmt::format("{}", fmt::join(names, ", ")),
                                   .hint = near.empty() ? "kamerton --help" : "kamerton " + near};
-  return say(core::to_text(complaint) + "\n", true, core::exit_code(ErrorKind::Config));
+  return refusal(core::to_text(complaint));
 }
 
 Program bind(const Command& command, const std::vector<std::string>& rest) {
@@ -130,13 +135,11 @@ Program bind(const Command& command, const std::vector<std::string>& rest) {
         .got = error.get_option_name(),
         .allowed = fmt::format("{}", fmt::join(names, ", ")),
         .hint = near.empty() ? "kamerton " + command.name + " --help" : near};
-    return say(core::to_text(complaint) + "\n", true, core::exit_code(ErrorKind::Config));
+    return refusal(core::to_text(complaint));
   } catch (const po::error& error) {
-    return say(
-        fmt::format(
-            "[cli.{}] {}; try kamerton {} --help\n", command.name, error.what(), command.name),
-        true,
-        core::exit_code(ErrorKind::Config));
+    return refusal(core::to_text({.where = "cli." + command.name,
+                                  .what = error.what(),
+                                  .hint = "kamerton " + command.name + " --help"}));
   }
   return {command.needs_ranks, [&command, arguments](comm::Session* session) {
             return command.run(arguments, session);
@@ -197,7 +200,7 @@ Program parse(int argc, char** argv) noexcept {
     }
     return bind(*command, {words.begin() + used, words.end()});
   } catch (const std::exception& error) {
-    return say(fmt::format("[cli] {}\n", error.what()), true, core::exit_code(ErrorKind::Config));
+    return refusal(fmt::format("[cli] {}", error.what()));
   }
 }
 

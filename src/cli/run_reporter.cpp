@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "run_reporter.h"
 
+#include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdio>
+#include <string_view>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -19,6 +22,22 @@
 
 namespace kamerton::cli {
 namespace {
+
+/// A path as a shell takes it, for commands that are copied.
+std::string quoted(const std::string& path) {
+  const bool plain = std::all_of(path.begin(), path.end(), [](unsigned char c) {
+    return std::isalnum(c) != 0 || c >= 0x80 ||
+           std::string_view("/._-+=:@%,").find(static_cast<char>(c)) != std::string_view::npos;
+  });
+  if (plain) {
+    return path;
+  }
+  std::string text = "'";
+  for (const char c : path) {
+    text += c == '\'' ? "'\\''" : std::string(1, c);
+  }
+  return text + "'";
+}
 
 /// "name   first line\n       second line"
 std::string block(const std::string& name, const std::string& text) {
@@ -202,18 +221,18 @@ void RunReporter::finish(const optim::MemoryPlan& plan,
                                 {"largest_unit_gradients", engine.largest_unit_gradients}}}};
   storage::write_file_atomic(
       storage::posix_filesystem(), config_.folder() / "summary.json", summary.dump(2) + "\n");
-  const std::string folder = config_.folder().string();
+  const std::string folder = quoted(config_.folder().string());
   if (objective::scores(config_.objective)) {
     core::log_info(fmt::format(
         "next: objective.rewards: [{{kind: model, model: {}/model}}] judges with it", folder));
     return;
   }
-  core::log_info(
-      has_adapter
-          ? fmt::format(
-                "next: kamerton chat --model {} --adapter {}/adapter", config_.model.path, folder)
-          : fmt::format(
-                "next: kamerton export --checkpoint {} --to models/{}", folder, config_.name));
+  core::log_info(has_adapter ? fmt::format("next: kamerton chat --model {} --adapter {}/adapter",
+                                           quoted(config_.model.path),
+                                           folder)
+                             : fmt::format("next: kamerton export --checkpoint {} --to models/{}",
+                                           folder,
+                                           quoted(config_.name)));
 }
 
 }  // namespace kamerton::cli

@@ -115,6 +115,14 @@ std::vector<Span> derive_spans(const text::ChatTemplate& chat_template,
       ++number;
       continue;
     }
+    if (prefix.empty()) {
+      throw Error(
+          ErrorKind::Data,
+          {.where = "data.mask",
+           .what = origin + ": the conversation starts with an assistant's turn, and without "
+                            "{% generation %} marks nothing before it can be rendered",
+           .hint = "a system's or user's message before it, or data.train_on: all"});
+    }
     const std::string before = chat_template.render(prefix, asking, variables).text;
     prefix.push_back(message);
     const std::string after =

@@ -46,6 +46,13 @@ at::ScalarType resolve_dtype(const std::string& wish, at::ScalarType stored, at:
   if (wish == "bf16") {
     return at::kBFloat16;
   }
+  if (wish != "auto") {
+    throw core::Error(core::ErrorKind::Config,
+                      {.where = "model.decoder",
+                       .what = "the dtype is not known",
+                       .got = wish,
+                       .allowed = "auto, fp32, bf16"});
+  }
   const bool fast = !device.is_cpu() || processor_multiplies_bf16();
   return stored != at::kFloat && fast ? at::kBFloat16 : at::kFloat;
 }

@@ -163,6 +163,19 @@ std::string folder_tokenizer_json(const fs::path& folder) {
   if (fs::exists(folder / "vocab.json") && fs::exists(folder / "merges.txt")) {
     return from_vocab_and_merges(folder, config);
   }
+  if (folder.empty()) {
+    throw core::Error(core::ErrorKind::Config,
+                      {.where = "text.tokenizer",
+                       .what = "no model is named",
+                       .hint = "model.path: DIR in the run's file, or --model DIR"});
+  }
+  if (!fs::is_directory(folder)) {
+    throw core::Error(core::ErrorKind::Io,
+                      {.where = "text.tokenizer",
+                       .what = "there is no model folder '" + folder.string() + "'",
+                       .got = fs::exists(folder) ? "a file" : "",
+                       .allowed = "a folder with config.json, weights and tokenizer"});
+  }
   throw core::Error(core::ErrorKind::Io,
                     {.where = "text.tokenizer",
                      .what = "there is no tokenizer in " + folder.string(),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Help, versions, looking: commands that need no long run."""
 import json
+import os
 import re
 
 import support
@@ -104,7 +105,7 @@ class Commands(support.ProgramTest):
     def test_data_verify_passes_good_data(self):
         result = self.run_program("data", "verify", "configs/debug/tiny.yaml")
         self.assert_success(result)
-        self.assertIn("no fault found", result.out)
+        self.assertIn("no error found", result.out)
 
 
 class RealModel(support.ProgramTest):
@@ -118,6 +119,23 @@ class RealModel(support.ProgramTest):
         result = self.run_program("generate", "--model", self.model, "--prompt", "", "--max-new-tokens", "64")
         self.assert_success(result)
         self.assertTrue(result.out.startswith("Once upon a time, there was a little girl named Lily. She loved to play outside in the park."), str(result))
+
+    def test_what_would_have_no_effect_is_refused(self):
+        (self.folder / "requests.jsonl").write_text('{"prompt": "Once"}\n')
+        story = lambda *more: self.run_program("generate", "--model", self.model, *more)
+        self.assert_refused(story("--prompt", "a", "--dtype", "fp64"), 64, "fp64", "auto, fp32, bf16")
+        self.assert_refused(story("--prompt", "a", "--system", "Be brief."), 64, "--system", "--chat")
+        self.assert_refused(story("--prompt", "a", "--mix", "x=y"), 64, "--mix", "--requests")
+        self.assert_refused(story("--prompt", "a", "--requests", "requests.jsonl"), 64, "--prompt", "--requests")
+        self.assert_refused(story("--adapter", "x", "--requests", "requests.jsonl"), 64, "--adapter", "--mix")
+        self.assert_refused(story("--prompt", os.fsdecode(b"caf\xe9")), 65, "UTF-8")
+        self.assert_refused(story("--prompt", "a", "b"), 64, "kamerton: [cli.generate]", "--help")
+
+    def test_a_model_that_is_not_there_is_said_so(self):
+        (self.folder / "empty.yaml").write_text("")
+        self.assert_refused(self.run_program("train", "empty.yaml"), 64, "no model is named", "model.path")
+        self.assert_refused(self.run_program("generate", "--model", "nowhere", "--prompt", "a"), 74, "no model folder 'nowhere'")
+        self.assert_refused(self.run_program("generate", "--model", "empty.yaml", "--prompt", "a"), 74, "no model folder", "a file")
 
     def test_same_seed_same_text(self):
         texts = {self.run_program("generate", "--model", self.model, "--prompt", "Once", "-t", "1.0", "--seed", "5", "-n", "30").out for _ in range(2)}

@@ -119,6 +119,20 @@ class Look(support.ProgramTest):
         self.assertNotIn("http", page)
 
 
+    def test_numbers_that_cannot_be_are_refused(self):
+        for option in ("--first=0", "--first=65", "--count=0"):
+            self.assert_refused(self.run_program("data", "show", "configs/debug/tiny.yaml", option), 64, option[:7], "out of range")
+
+    def test_statistics_count_what_would_stop_a_run(self):
+        (self.folder / "t.jsonl").write_text(chat("long " * 40, "never reached") + chat("a", "b") * 2)
+        short = ["--model", MODEL, "--data", "t.jsonl", "--set", "data.sequence_length=32"]
+        self.assert_refused(self.run_program("data", "show", *short), 65, "t.jsonl:1", "no token to train")
+        for more in ([], ["--set", "data.too_long=error"]):
+            result = self.run_program("data", "stats", *short, *more)
+            self.assert_success(result)
+            self.assertIn("2 used, 1 left out", result.out)
+
+
 class Prepare(support.ProgramTest):
     def prepare(self, *more, ranks=0, **keywords):
         return self.run_program("data", "prepare", "configs/debug/tiny.yaml", *more, ranks=ranks, **keywords)

@@ -114,6 +114,18 @@ TEST(ChatMask, RefusesAPromptThatTurnsDoNotBeginWith) {
   EXPECT_THROW(mask_chat(form, conversation(false, 2), Json::object(), {}, "test"), core::Error);
 }
 
+TEST(ChatMask, AConversationThatTheAssistantBeginsIsRefusedWithTheReason) {
+  const Json messages = Json::array({{{"role", "assistant"}, {"content", "hello"}}});
+  try {
+    mask_chat(compiled(kGrowing[0]), messages, {}, {}, "a.jsonl:3");
+    FAIL();
+  } catch (const core::Error& error) {
+    EXPECT_NE(std::string(error.what()).find("a.jsonl:3: the conversation starts with"),
+              std::string::npos)
+        << error.what();
+  }
+}
+
 TEST(ChatMask, TimeIsLinearInTheTurns) {
   const text::ChatTemplate form = compiled(kGrowing[0]);
   const Json messages = conversation(false, 4000);
