@@ -81,7 +81,8 @@ int run_import(const po::variables_map& arguments, comm::Session*) {
   } else {
     throw Error(ErrorKind::Config,
                 {.where = "cli.import",
-                 .what = "this cannot be imported",
+                 .what = std::filesystem::exists(from) ? "this cannot be imported"
+                                                       : "there is nothing at this path",
                  .got = from.string(),
                  .allowed = "a .gguf file, a Hugging Face model folder, or its pytorch_model.bin"});
   }

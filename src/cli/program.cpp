@@ -71,6 +71,15 @@ Program refusal(const std::string& why) {
   return say("kamerton: " + why + "\n", true, core::exit_code(ErrorKind::Config));
 }
 
+/// `code`, when what was printed has arrived: a full disk behind stdout is no success.
+int written(int code) {
+  if (code == 0 && (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)) {
+    throw Error(ErrorKind::Io,
+                {.where = "cli", .what = "what was printed could not be written to stdout"});
+  }
+  return code;
+}
+
 /// The command that the first one or two words name, and how many words that took.
 std::pair<const Command*, int> find_command(const std::vector<std::string>& words) {
   for (int count = 2; count >= 1; --count) {
@@ -142,7 +151,7 @@ Program bind(const Command& command, const std::vector<std::string>& rest) {
                                   .hint = "kamerton " + command.name + " --help"}));
   }
   return {command.needs_ranks, [&command, arguments](comm::Session* session) {
-            return command.run(arguments, session);
+            return written(command.run(arguments, session));
           }};
 }
 

@@ -207,6 +207,17 @@ train::Parts parts_of(const Engine& engine,
           .privacy = privacy.has_value() ? &*privacy : nullptr};
 }
 
+void say_where(const std::optional<train::Progress>& saved, int64_t total_steps) {
+  if (!saved.has_value()) {
+    core::log_info("there is no complete checkpoint yet: from the start");
+  } else if (saved->step >= total_steps) {
+    core::log_info(fmt::format(
+        "the checkpoint is of step {} of {}: nothing is left to train", saved->step, total_steps));
+  } else {
+    core::log_info(fmt::format("on from the checkpoint of step {}", saved->step));
+  }
+}
+
 /// A phase from placed parameters to its end; a later task starts the optimizer anew.
 train::Outcome go(const Engine& engine, Phase& phase, bool resume) {
   Run& run = engine.run;
@@ -233,6 +244,10 @@ train::Outcome go(const Engine& engine, Phase& phase, bool resume) {
   if (resume) {
     saved = snapshots.resume([&redraw](int64_t steps) { redraw.catch_up(steps); });
     best.remember();
+    say_where(saved, phase.total_steps);
+  }
+  if (!saved.has_value() || saved->step < phase.total_steps) {
+    snapshots.require_space();
   }
   const std::vector<std::string> kept = kept_files(run.config, phase.number);
   if (!saved.has_value() && config.optim.ewc > 0 && !kept.empty()) {

@@ -205,6 +205,14 @@ Saved Snapshots::save(const Progress& progress) {
           .seconds = report.seconds};
 }
 
+void Snapshots::require_space() const {
+  int64_t bytes = 0;
+  for (const optim::StateSlice& state : state_->parameters.owned_slices()) {
+    bytes += static_cast<int64_t>(state.data.nbytes());
+  }
+  state_->store.require_space(bytes);
+}
+
 void Snapshots::forget_after(int64_t step) {
   for (const int64_t saved : state_->store.list()) {
     if (saved > step) {
@@ -221,7 +229,7 @@ std::optional<Progress> Snapshots::resume(const std::function<void(int64_t)>& pr
   const Json extra = state_->store.read_extra(*step);
   state_->require_same("method", extra["method"], state_->identity.method);
   state_->require_same("base model", extra["base_model"], state_->identity.base_model);
-  state_->require_same("data set", extra["data_digest"], state_->batches.digest());
+  state_->require_same("data set or data settings", extra["data_digest"], state_->batches.digest());
   if (const int64_t then = core::json_int(extra, "total_steps", "checkpoint");
       then != state_->identity.total_steps) {
     core::log_info(fmt::format(

@@ -2,8 +2,10 @@
 """Whatever is wrong with what a user gives: one clear error, the right code, nothing left behind."""
 import json
 import os
+import subprocess
 import shutil
 import struct
+import subprocess
 
 import support
 
@@ -209,6 +211,28 @@ class BadCheckpoint(support.ProgramTest):
 
 
 class FullDisk(support.ProgramTest):
+    def test_too_little_room_is_said_before_the_first_step(self):
+        if os.geteuid() != 0:
+            self.skipTest("mounting a small file system needs root")
+        disk = self.folder / "runs"
+        disk.mkdir()
+        if os.system(f"mount -t tmpfs -o size=8m tmpfs {disk} 2>/dev/null") != 0:
+            self.skipTest("no file system can be mounted here")
+        try:
+            for ranks in (0, 2):
+                result = self.train(f"full{ranks}", ranks=ranks)
+                self.assert_refused(result, 74, "not enough space for a checkpoint", "needed")
+                self.assertNotIn("step  1/20", result.out + result.err)
+        finally:
+            os.system(f"umount {disk}")
+
+    def test_an_answer_that_cannot_be_written_is_no_success(self):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(self.command("data", "show", "configs/debug/tiny.yaml"), cwd=self.folder, env=self.environment(None),
+                                  stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        self.assertEqual(done.returncode, 74, done.stderr)
+        self.assertIn("stdout", done.stderr)
+
     def test_previous_checkpoint_stays_valid(self):
         if os.geteuid() != 0:
             self.skipTest("mounting a small file system needs root")

@@ -47,6 +47,10 @@ class Snapshots {
   /// nothing is published and every rank throws.
   Saved save(const Progress& progress);
 
+  /// Throws ErrorKind::Io when a checkpoint would not fit on the disk: better before the first step
+  /// than after the last one. Collective.
+  void require_space() const;
+
   /// Loads the newest complete checkpoint, if there is one: on any world size and ZeRO stage.
   /// ErrorKind::Config when it belongs to other data, another base model or another method.
   /// `prepare` is told the steps done before anything is loaded: what is trained then must be set.
