@@ -46,7 +46,7 @@ OpenedModel open_model(const po::variables_map& arguments, const Command& comman
       .config = data_config_of(arguments, command), .bundle = nullptr, .max_positions = 0};
   opened.bundle =
       std::make_unique<text::TokenizerBundle>(text::load_bundle(opened.config.model.path));
-  opened.max_positions = model::read_config(opened.config.model.path).max_positions;
+  opened.max_positions = model::read_config(opened.config.model.path).context();
   return opened;
 }
 

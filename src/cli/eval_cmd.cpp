@@ -177,7 +177,7 @@ int run_eval(const po::variables_map& arguments, comm::Session* session) {
   const data::EvalSet set =
       data::open_eval(data_config(arguments, arguments["data"].as<std::vector<std::string>>()),
                       bundle,
-                      subject.decoder().config().max_positions);
+                      subject.decoder().config().context());
   const eval::BeforeForward before_forward = chooser(subject, set);
 
   core::Json result = {{"examples", set.size()}};

@@ -57,7 +57,7 @@ void inspect_model(const fs::path& folder, bool tensors) {
   row("vocabulary",
       fmt::format(
           "{}{}", config.vocab_size, config.tied_head ? ", head tied to the embedding" : ""));
-  row("positions", config.max_positions);
+  row("positions", config.context());
   row("rotary", fmt::format("{}, theta {}", config.rope.type, config.rope.theta));
   row("weights",
       fmt::format("{} tensors, {} in {} file(s)",

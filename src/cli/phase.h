@@ -25,7 +25,7 @@ struct Run {
   Run(const RunConfig& run_config, const comm::Group& group);
 
   uint64_t seed() const { return static_cast<uint64_t>(config.train.seed); }
-  int64_t max_positions() const { return tuned.decoder->config().max_positions; }
+  int64_t max_positions() const { return tuned.decoder->config().context(); }
   optim::ShardGroups groups() const { return {mesh.shard(), mesh.replicate()}; }
 };
 

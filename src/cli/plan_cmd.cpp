@@ -33,7 +33,7 @@ int run_plan(const po::variables_map& arguments, comm::Session*) {
              core::format_count(static_cast<double>(counts.trainable)));
   fmt::print("batch       {} rows of at most {} tokens a step, {} row(s) a micro-batch\n",
              config.data.batch_rows,
-             data::resolved_sequence_length(config.data, tuned.decoder->config().max_positions),
+             data::resolved_sequence_length(config.data, tuned.decoder->config().context()),
              config.data.micro_batch_rows);
   fmt::print("\nMemory of a rank, MiB, on {} rank(s); * is the configured stage\n", ranks);
   fmt::print("{:<8}{:>12}{:>12}{:>12}{:>12}{:>12}{:>10}{:>10}{:>12}\n",

@@ -105,7 +105,7 @@ std::unique_ptr<OpenSite> Workplace::Impl::open(const SitePlace& place) {
   if (!place.eval.empty()) {
     data.eval = place.eval;
   }
-  const int64_t positions = tuned.decoder->config().max_positions;
+  const int64_t positions = tuned.decoder->config().context();
   auto opened = std::make_unique<OpenSite>(
       OpenSite{place, SiteState(place.folder / "state"), nullptr, std::nullopt, nullptr, nullptr});
   OpenSite& site = *opened;  // the objective refers to what it holds

@@ -257,6 +257,12 @@ void Decoder::load_whole() {
   }
 }
 
+int64_t DecoderConfig::context() const {
+  const bool grows = rotary && rope.type == "dynamic";
+  return grows ? static_cast<int64_t>(static_cast<double>(max_positions) * rope.factor)
+               : max_positions;
+}
+
 int64_t DecoderConfig::parameter_count() const {
   ModelOptions options;
   options.device = "cpu";

@@ -79,11 +79,11 @@ class Generation {
                fmt::format("0 to {}", config.vocab_size - 1));
       }
     }
-    if (static_cast<int64_t>(prompt.size()) > config.max_positions) {
+    if (static_cast<int64_t>(prompt.size()) > config.context()) {
       refuse(p,
              "longer than the model's context",
              fmt::format("{} tokens", prompt.size()),
-             fmt::format("at most {}", config.max_positions));
+             fmt::format("at most {}", config.context()));
     }
   }
 
@@ -220,7 +220,7 @@ class Generation {
     ++sequence.drawn;
     const bool wanted = !on_token_ || on_token_(sequence.prompt, sequence.next);
     return wanted && sequence.drawn < options_.max_new_tokens &&
-           static_cast<int64_t>(sequence.seen.size()) < decoder_.config().max_positions;
+           static_cast<int64_t>(sequence.seen.size()) < decoder_.config().context();
   }
 
   Decoder& decoder_;

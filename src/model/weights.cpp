@@ -188,6 +188,45 @@ class FileSource final : public WeightSource {
       complain("the checkpoint lacks tensors that config.json asks for", missing);
     }
     check_extra(used, decoder.config());
+    check_tied(decoder.config());
+  }
+
+  /// A head beside a tied embedding must be a copy of it: transformers would compute with both.
+  void check_tied(const DecoderConfig& config) const {
+    const auto embedding = names_.find(config.names.embedding + ".weight");
+    if (!config.tied_head || embedding == names_.end()) {
+      return;
+    }
+    for (const std::string& head : {config.names.head + ".weight", std::string("lm_head.weight")}) {
+      if (head != embedding->second && model_.contains(head) && differs(head, embedding->second)) {
+        throw core::Error(core::ErrorKind::Data,
+                          {.where = "model.weights",
+                           .what = path_ + ": config.json ties the head to the embedding, but " +
+                                   head + " holds other values",
+                           .hint = "\"tie_word_embeddings\": false in config.json"});
+      }
+    }
+  }
+
+  /// By rows all over the tensors: whole ones may be gigabytes.
+  bool differs(const std::string& one, const std::string& other) const {
+    const storage::TensorEntry& entry = model_.entry(one);
+    if (entry.shape != model_.entry(other).shape || entry.dtype != model_.entry(other).dtype) {
+      return true;
+    }
+    const auto row = static_cast<size_t>(entry.shape.back()) * storage::size_of(entry.dtype);
+    const int64_t rows = entry.shape.front();
+    std::vector<std::byte> left(row);
+    std::vector<std::byte> right(row);
+    for (int64_t k = 0; k < std::min<int64_t>(rows, 64); ++k) {
+      const auto at = static_cast<uint64_t>(k * rows / std::min<int64_t>(rows, 64)) * row;
+      model_.read(one, at, left);
+      model_.read(other, at, right);
+      if (left != right) {
+        return true;
+      }
+    }
+    return false;
   }
 
   static void check_shape(const tensor::Parameter& parameter, const storage::TensorEntry& entry) {

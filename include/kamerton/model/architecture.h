@@ -125,6 +125,9 @@ struct DecoderConfig {
   std::string source_json;     ///< the file as read: keys that we do not use are written back
 
   int64_t parameter_count() const;  ///< tied weights once; declares the model to count
+  /// Tokens that a text may have: max_positions, and of "dynamic" rotary scaling, which begins
+  /// behind them, `factor` times as many.
+  int64_t context() const;
   bool learned_positions() const { return !names.positions.empty(); }
   int64_t query_size() const { return heads * head_dim; }
   int64_t kv_size() const { return kv_heads * head_dim; }

@@ -270,6 +270,15 @@ TEST(Rope, LinearAndDynamicScalingFollowTheirFormulas) {
   }
 }
 
+TEST(Rope, DynamicScalingMakesLongerTextsPossible) {
+  Json object = llama();
+  EXPECT_EQ(parse(object).context(), 128);
+  object["rope_scaling"] = {{"rope_type", "dynamic"}, {"factor", 2.5}};
+  EXPECT_EQ(parse(object).context(), 320);
+  object["rope_scaling"] = {{"rope_type", "linear"}, {"factor", 2.5}};
+  EXPECT_EQ(parse(object).context(), 128);
+}
+
 TEST(Rope, YarnFollowsTheReference) {
   double factor = 0;
   const Json yarn = {

@@ -163,6 +163,24 @@ TEST_F(SavedModel, ToleratesBuffersOfOlderVersionsAndNamesWithoutPrefix) {
   EXPECT_TRUE(at::equal(load()->parameters()[4]->value, decoder_->parameters()[4]->value));
 }
 
+TEST_F(SavedModel, AHeadBesideATiedEmbeddingMustBeItsCopy) {
+  core::Json untied = core::parse_json(test::kSmallConfig, "small");
+  untied["tie_word_embeddings"] = false;
+  decoder_ = small_model({}, untied.dump());
+  save(at::kFloat);
+  edit_config("tie_word_embeddings", true);
+  test::expect_error(
+      ErrorKind::Data, {"ties the head", "lm_head.weight", "tie_word_embeddings"}, [&] { load(); });
+  const at::Tensor embedding = decoder_->find_parameter("model.embed_tokens.weight")->value;
+  {
+    const at::NoGradGuard no_grad;
+    decoder_->find_parameter("lm_head.weight")->value.copy_(embedding);
+  }
+  save(at::kFloat);
+  edit_config("tie_word_embeddings", true);
+  EXPECT_TRUE(at::equal(load()->find_parameter("model.embed_tokens.weight")->value, embedding));
+}
+
 TEST_F(SavedModel, AFileCutShortAfterOpeningIsAnErrorWithItsName) {
   ModelOptions options;
   options.path = folder_.path().string();
