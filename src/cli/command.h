@@ -2,6 +2,8 @@
 // One command of the program: its words, its options, its function.
 #pragma once
 
+#include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -79,6 +81,12 @@ Command version_command();
 std::string required(const po::variables_map& arguments,
                      const std::string& name,
                      const Command& command);
+/// The value of an option that is an integer and has one; ErrorKind::Config when it is not within
+/// [low, high].
+int64_t number_of(const po::variables_map& arguments,
+                  const std::string& name,
+                  int64_t low,
+                  int64_t high = std::numeric_limits<int32_t>::max());
 /// The value, or `otherwise`.
 template <class T>
 T value_or(const po::variables_map& arguments, const std::string& name, T otherwise) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // kamerton data show, stats: looking at what a run would train on.
 #include <algorithm>
-#include <limits>
 #include <numeric>
 #include <thread>
 #include <utility>
@@ -9,7 +8,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include "kamerton/core/error.h"
 #include "kamerton/data/inspect.h"
 #include "kamerton/data/picture.h"
 #include "kamerton/model/architecture.h"
@@ -86,23 +84,11 @@ void add_data_options(po::options_description& options,
 
 namespace {
 
-void check_number(const char* name, int64_t value, int64_t low, int64_t high) {
-  if (value < low || value > high) {
-    throw core::Error(core::ErrorKind::Config,
-                      {.where = "cli.data_show",
-                       .what = fmt::format("--{} is out of range", name),
-                       .got = fmt::format("{}", value),
-                       .allowed = fmt::format("{} to {}", low, high)});
-  }
-}
-
 int run_show(const po::variables_map& arguments, comm::Session*) {
   static const Command self = data_show_command();
   const OpenedData opened = open_data(arguments, self);
-  const auto first = arguments["first"].as<int64_t>();
-  const auto count = arguments["count"].as<int64_t>();
-  check_number("first", first, 1, opened.set->size());
-  check_number("count", count, 1, std::numeric_limits<int32_t>::max());
+  const int64_t first = number_of(arguments, "first", 1, opened.set->size());
+  const int64_t count = number_of(arguments, "count", 1);
   std::vector<int64_t> indices(
       static_cast<size_t>(std::min(count, opened.set->size() - (first - 1))));
   std::iota(indices.begin(), indices.end(), first - 1);
@@ -129,7 +115,7 @@ int run_stats(const po::variables_map& arguments, comm::Session*) {
   }
   const OpenedData opened = open_data(std::move(model));
   const data::Stats stats =
-      data::measure(*opened.set, arguments["limit"].as<int64_t>(), threads_of(arguments));
+      data::measure(*opened.set, number_of(arguments, "limit", -1), threads_of(arguments));
   fmt::print("{}", data::stats_text(stats, opened.set->summary()));
   if (arguments.count("svg") != 0) {
     const auto path = arguments["svg"].as<std::string>();

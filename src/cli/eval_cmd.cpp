@@ -101,10 +101,10 @@ eval::AnswerOptions answer_options(const po::variables_map& arguments,
                                    const text::TokenizerBundle& bundle) {
   eval::AnswerOptions options;
   options.match = match;
-  options.sample.max_new_tokens = arguments["max-new-tokens"].as<int64_t>();
+  options.sample.max_new_tokens = number_of(arguments, "max-new-tokens", 1);
   options.sample.vocab_limit = bundle.tokenizer.vocab_size();
   options.system = value_or<std::string>(arguments, "system", "");
-  options.limit = arguments["limit"].as<int64_t>();
+  options.limit = number_of(arguments, "limit", 0);
   return options;
 }
 
@@ -170,6 +170,11 @@ int run_eval(const po::variables_map& arguments, comm::Session* session) {
     required(arguments, "data", self);
   }
   const Wanted wanted = read_metrics(arguments["metric"].as<std::vector<std::string>>());
+  // Before anything is loaded.
+  const int64_t rows = number_of(arguments, "rows", 1, 1 << 20);
+  const int64_t examples = number_of(arguments, "examples", 0);
+  number_of(arguments, "limit", 0);
+  number_of(arguments, "max-new-tokens", 1);
   mesh::choose_threads(session->topology());
   take_device(arguments["device"].as<std::string>(), *session);
   Subject subject(arguments, self);
@@ -182,8 +187,8 @@ int run_eval(const po::variables_map& arguments, comm::Session* session) {
 
   core::Json result = {{"examples", set.size()}};
   if (wanted.loss) {
-    const eval::LossReport report = eval::evaluate_loss(
-        subject.decoder(), set, arguments["rows"].as<int64_t>(), world, before_forward);
+    const eval::LossReport report =
+        eval::evaluate_loss(subject.decoder(), set, rows, world, before_forward);
     result.update({{"loss", report.loss()},
                    {"perplexity", report.perplexity()},
                    {"token_accuracy", report.token_accuracy()},
@@ -207,7 +212,7 @@ int run_eval(const po::variables_map& arguments, comm::Session* session) {
                name,
                value.is_number_float() ? fmt::format("{:.6g}", value.get<double>()) : value.dump());
   }
-  show_answers(answers, arguments["examples"].as<int64_t>());
+  show_answers(answers, examples);
   if (arguments.count("json") != 0) {
     result["answers"] = to_json(answers);
     storage::write_file_atomic(

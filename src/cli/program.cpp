@@ -282,4 +282,19 @@ std::string required(const po::variables_map& arguments,
   return arguments[name].as<std::string>();
 }
 
+int64_t number_of(const po::variables_map& arguments,
+                  const std::string& name,
+                  int64_t low,
+                  int64_t high) {
+  const auto value = arguments[name].as<int64_t>();
+  if (value < low || value > high) {
+    throw Error(ErrorKind::Config,
+                {.where = "cli.arguments",
+                 .what = "--" + name + " is out of range",
+                 .got = fmt::format("{}", value),
+                 .allowed = fmt::format("{} to {}", low, high)});
+  }
+  return value;
+}
+
 }  // namespace kamerton::cli

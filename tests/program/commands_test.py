@@ -131,6 +131,11 @@ class RealModel(support.ProgramTest):
         self.assert_refused(story("--prompt", os.fsdecode(b"caf\xe9")), 65, "UTF-8")
         self.assert_refused(story("--prompt", "a", "b"), 64, "kamerton: [cli.generate]", "--help")
 
+    def test_numbers_of_an_evaluation_that_cannot_be_are_refused(self):
+        for option in ("--rows=0", "--limit=-3", "--examples=-1", "--max-new-tokens=0"):
+            result = self.run_program("eval", "--model", self.model, "--data", "configs/debug/sums.jsonl", option)
+            self.assert_refused(result, 64, option.split("=")[0], "out of range")
+
     def test_a_model_that_is_not_there_is_said_so(self):
         (self.folder / "empty.yaml").write_text("")
         self.assert_refused(self.run_program("train", "empty.yaml"), 64, "no model is named", "model.path")
