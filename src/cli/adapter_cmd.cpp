@@ -97,6 +97,9 @@ int run_adapter_show(const po::variables_map& arguments, comm::Session*) {
   if (!spec.targets.empty()) {
     row("targets", fmt::format("{}", fmt::join(spec.targets, ", ")));
   }
+  if (!spec.excluded.empty()) {
+    row("excluded", fmt::format("{}", fmt::join(spec.excluded, ", ")));
+  }
   if (!spec.layers_to_transform.empty()) {
     row("layers", fmt::format("{}", fmt::join(spec.layers_to_transform, ", ")));
   }

@@ -56,7 +56,10 @@ struct Layer {
     if (mine == nullptr) {
       return whole;
     }
-    const at::Tensor start = file.holds(*mine) ? own(*mine) : whole;
+    const auto base = [&whole](const tensor::Parameter&) { return whole.clone(); };
+    const at::Tensor start = file.holds(*mine)             ? own(*mine)
+                             : adapter.changes_base(*mine) ? adapter.starting_base(*mine, 0, base)
+                                                           : whole;
     return adapter.merged(
         *mine, start, [this](const tensor::Parameter& parameter) { return own(parameter); });
   }

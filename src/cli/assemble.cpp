@@ -54,6 +54,8 @@ Tuned build_tuned(const RunConfig& config) {
   }
   if (tuned.start.has_value()) {
     tuned.start->bind(*tuned.adapter);
+  } else if (adapts) {
+    tuning::require_used_patterns(*tuned.adapter);
   }
   if (config.tuning.neftune_noise_alpha > 0) {
     tuned.noise = tuning::Neftune::install(*tuned.decoder,
@@ -79,7 +81,7 @@ Tuned build_tuned(const RunConfig& config) {
     throw core::Error(core::ErrorKind::Config,
                       {.where = "cli.assemble",
                        .what = "nothing is left to train",
-                       .hint = "a narrower tuning.freeze"});
+                       .hint = "more tuning.targets, a narrower tuning.exclude or tuning.freeze"});
   }
   return tuned;
 }
@@ -269,6 +271,7 @@ std::unique_ptr<model::Decoder> load_for_inference(const std::string& model_dir,
   start->bind(adapter);
   decoder->load_whole();
   const at::NoGradGuard no_grad;
+  tuning::begin_base(*decoder, adapter);
   for (const tuning::AdapterEntry& entry : adapter.entries()) {
     start->read(*entry.parameter, 0, entry.parameter->value.detach().view({-1}));
   }

@@ -62,6 +62,7 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
                        .allowed = "no slash",
                        .hint = "output: " + config.name});
   }
+  tuning::refuse_unused(config.tuning);
   optim::validate(config.optim);
   objective::validate(config.objective);
   train::validate(config.keep, config.watch, config.tasks);

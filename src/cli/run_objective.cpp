@@ -87,6 +87,19 @@ void require_same_tokenizer(const std::string& folder, const ObjectiveInputs& in
   }
 }
 
+/// A reference has a row for every token of the run's data.
+void require_reads_tokens(const std::string& folder, const ObjectiveInputs& inputs) {
+  const auto tokens = static_cast<int64_t>(inputs.train.bundle().tokenizer.vocab_size());
+  const int64_t rows = model::read_config(folder).vocab_size;
+  if (rows < tokens) {
+    throw core::Error(core::ErrorKind::Config,
+                      {.where = "objective.reference",
+                       .what = "the reference model has another vocabulary than the trained one",
+                       .got = fmt::format("{} with {} tokens", folder, rows),
+                       .allowed = fmt::format("{} tokens, the same tokenizer", tokens)});
+  }
+}
+
 objective::ReferenceKey key_of(const RunConfig& config,
                                const ObjectiveInputs& inputs,
                                const data::Dataset& set,
@@ -163,6 +176,9 @@ void RunObjective::load_reference(const RunConfig& config, const ObjectiveInputs
     return;
   }
   const std::string path = config.objective.reference.value_or(config.model.path);
+  if (config.objective.reference.has_value()) {
+    require_reads_tokens(path, inputs);
+  }
   other_ = std::make_unique<FrozenModel>(
       config, path, !config.objective.reference.has_value(), inputs.groups);
   reference_ = std::make_unique<objective::OtherModel>(other_->decoder());

@@ -7,6 +7,7 @@
 #include <fmt/ranges.h>
 
 #include "kamerton/config/field.h"
+#include "kamerton/config/load.h"
 #include "kamerton/core/error.h"
 
 namespace kamerton::objective {
@@ -103,7 +104,8 @@ void validate_losses(const ObjectiveConfig& config) {
       refuse(fmt::format("objective.loss is not known to method {}", config.method),
              "'" + name + "'",
              known.empty() ? "no loss: this method has one"
-                           : fmt::format("{}", fmt::join(known, ", ")));
+                           : fmt::format("{}", fmt::join(known, ", ")),
+             config::nearest(name, {known.begin(), known.end()}));
     }
   }
   if (config.method != "dpo" && config.loss.size() > 1) {

@@ -10,6 +10,7 @@
 
 #include "kamerton/config/load.h"
 #include "kamerton/core/error.h"
+#include "kamerton/core/log.h"
 #include "kamerton/core/random.h"
 
 #include "adapter_state.h"
@@ -153,6 +154,11 @@ class StateBuilder final : public Builder {
     for (const std::string& target : state_.spec.targets) {
       check_target(target, others, known);
     }
+    for (const std::string& name : state_.spec.excluded) {
+      if (!finds(name, others)) {
+        core::log_warning(fmt::format("no module is excluded by '{}' (tuning.exclude)", name));
+      }
+    }
     std::vector<model::Linear*> chosen;
     for (model::Linear* linear : state_.decoder.linears()) {
       if (state_.spec.targets_module(linear->name)) {
@@ -166,20 +172,21 @@ class StateBuilder final : public Builder {
   void check_target(const std::string& target,
                     const std::vector<std::string>& others,
                     const std::set<std::string>& known) const {
+    if (!finds(target, others)) {
+      refuse_target(target, known);
+    }
+  }
+  bool finds(const std::string& target, const std::vector<std::string>& others) const {
     AdapterSpec one;
     one.targets = {target};
     const auto& linears = state_.decoder.linears();
-    const bool found = std::any_of(linears.begin(),
-                                   linears.end(),
-                                   [&](const model::Linear* linear) {
-                                     return one.targets_module(linear->name);
-                                   }) ||
-                       std::any_of(others.begin(), others.end(), [&](const std::string& other) {
-                         return names_module(one, other);
-                       });
-    if (!found) {
-      refuse_target(target, known);
-    }
+    return std::any_of(
+               linears.begin(),
+               linears.end(),
+               [&](const model::Linear* linear) { return one.targets_module(linear->name); }) ||
+           std::any_of(others.begin(), others.end(), [&](const std::string& other) {
+             return names_module(one, other);
+           });
   }
 
   Adapter::State& state_;
@@ -224,9 +231,17 @@ void train_modules(Adapter::State& state, Builder& builder) {
         continue;
       }
       known.insert(last_name(module));
-      if (module_ends_with(module, wanted)) {
-        builder.train(parameter, std::string(kPeftPrefix) + parameter->name);
+      const model::ModuleNames& names = state.decoder.config().names;
+      const bool tied =
+          state.spec.keeps_tie && state.decoder.config().tied_head && module == names.embedding;
+      if (module_ends_with(module, wanted) || (tied && module_ends_with(names.head, wanted))) {
         found = true;
+        if (!parameter->trainable) {
+          builder.train(parameter, std::string(kPeftPrefix) + parameter->name);
+          if (tied) {
+            builder.copy_as(std::string(kPeftPrefix) + names.head + ".weight");
+          }
+        }
       }
     }
     if (!found) {
@@ -251,6 +266,15 @@ Adapter Adapter::attach(model::Decoder& decoder, const AdapterSpec& spec) {
   for (const tensor::ParameterPtr& parameter : decoder.parameters()) {
     if (!parameter->adapter) {
       parameter->trainable = false;
+    }
+  }
+  for (const int64_t layer : spec.layers_to_transform) {
+    if (layer < 0 || layer >= decoder.config().layers) {
+      throw Error(ErrorKind::Config,
+                  {.where = "tuning.adapter",
+                   .what = "the model has no such layer",
+                   .got = std::to_string(layer),
+                   .allowed = fmt::format("0 to {}", decoder.config().layers - 1)});
     }
   }
   StateBuilder builder(state);
@@ -323,6 +347,45 @@ void Adapter::initialise(const tensor::Parameter& parameter,
     data[i] = static_cast<float>(draw * initial.value);
   }
   out.copy_(values);
+}
+
+void require_used_patterns(const Adapter& adapter) {
+  std::vector<std::string> modules = adapter.modules();
+  modules.push_back(adapter.decoder().config().names.embedding);
+  for (const char* key : {"rank_pattern", "alpha_pattern", "n_frequency_pattern"}) {
+    const core::Json* pattern = core::json_find(*adapter.spec().settings, key);
+    if (pattern == nullptr || !pattern->is_object()) {
+      continue;
+    }
+    for (const auto& [expression, value] : pattern->items()) {
+      const core::Json one = {{expression, 1.0}};
+      if (std::none_of(modules.begin(), modules.end(), [&one](const std::string& module) {
+            return pattern_value(one, module, 0.0) != 0.0;
+          })) {
+        std::set<std::string> names;
+        for (const std::string& module : modules) {
+          names.insert(last_name(module));
+        }
+        throw Error(ErrorKind::Config,
+                    {.where = "tuning.adapter",
+                     .what = fmt::format("an expression of {} matches no changed module", key),
+                     .got = "'" + expression + "'",
+                     .allowed = fmt::format("the end of a name such as {}", modules.front()),
+                     .hint = config::nearest(last_name(expression), {names.begin(), names.end()})});
+      }
+    }
+  }
+}
+
+void begin_base(model::Decoder& decoder, const Adapter& adapter) {
+  const at::NoGradGuard no_grad;
+  for (const tensor::ParameterPtr& parameter : decoder.parameters()) {
+    if (!parameter->adapter && adapter.changes_base(*parameter)) {
+      const at::Tensor value = parameter->value.detach();
+      value.copy_(adapter.starting_base(
+          *parameter, 0, [](const tensor::Parameter& base) { return base.value.detach(); }));
+    }
+  }
 }
 
 void freeze(model::Decoder& decoder, const std::vector<std::string>& expressions) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <regex>
 
@@ -11,6 +12,7 @@
 
 #include "method.h"
 #include "patterns.h"
+#include "peft_config.h"
 #include "settings.h"
 
 namespace kamerton::tuning {
@@ -27,15 +29,19 @@ Json pattern_of(const std::vector<std::string>& lines, const char* key) {
     const size_t at = line.rfind('=');
     char* end = nullptr;
     const double value = at == std::string::npos ? 0 : std::strtod(line.c_str() + at + 1, &end);
-    if (at == std::string::npos || end == line.c_str() + at + 1 || *end != '\0' || value <= 0) {
+    const bool rank = std::string_view(key) == "rank_pattern";
+    const bool fits =
+        value > 0 && (rank ? value <= 4096 && value == std::floor(value) : std::isfinite(value));
+    if (at == std::string::npos || end == line.c_str() + at + 1 || *end != '\0' || !fits) {
       throw Error(ErrorKind::Config,
                   {.where = "tuning.adapter",
                    .what = fmt::format("tuning.lora.{} holds something else", key),
                    .got = "'" + line + "'",
-                   .allowed = "EXPRESSION=NUMBER with a number above 0"});
+                   .allowed = rank ? "EXPRESSION=NUMBER, a whole number from 1 to 4096"
+                                   : "EXPRESSION=NUMBER with a number above 0"});
     }
     compile(line.substr(0, at));
-    if (std::string(key) == "rank_pattern") {
+    if (rank) {
       pattern[line.substr(0, at)] = static_cast<int64_t>(value);
     } else {
       pattern[line.substr(0, at)] = value;
@@ -54,6 +60,21 @@ void take_lora(const LoraConfig& config, Json& settings) {
   settings["init_lora_weights"] = config.init == "default" ? Json(true) : Json(config.init);
   settings["rank_pattern"] = pattern_of(config.rank_pattern, "rank_pattern");
   settings["alpha_pattern"] = pattern_of(config.alpha_pattern, "alpha_pattern");
+}
+
+/// A new adapter starts in a way that is built; a file may have been started in others.
+void check_start(const Json& init) {
+  static const std::vector<std::string> kWays = {"gaussian", "pissa", "olora"};
+  const bool plain = init.is_boolean() && init.get<bool>();
+  if (!plain && (!init.is_string() ||
+                 std::find(kWays.begin(), kWays.end(), init.get<std::string>()) == kWays.end())) {
+    throw Error(ErrorKind::Config,
+                {.where = "tuning.lora",
+                 .what = "this way to start an adapter is not built",
+                 .got = "init_lora_weights: " + init.dump(),
+                 .allowed = fmt::format("true, {}", fmt::join(kWays, ", ")),
+                 .hint = init.is_string() ? config::nearest(init.get<std::string>(), kWays) : ""});
+  }
 }
 
 std::vector<int64_t> layer_numbers(const std::vector<std::string>& texts) {
@@ -98,14 +119,30 @@ int64_t layer_of(const std::string& module) {
   return std::regex_search(module, match, number) ? std::stoll(match[1]) : -1;
 }
 
+bool any_names(const std::vector<std::string>& names, const std::string& module) {
+  return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+    return name.starts_with("re:") ? std::regex_match(module, compile(name.substr(3)))
+                                   : name != "all-linear" && module_ends_with(module, name);
+  });
+}
+
+namespace {
+
+/// Excluded, or part of a module that is trained whole (as in PEFT).
+bool stays(const AdapterSpec& spec, const std::string& module) {
+  const std::string dotted = "." + module + ".";
+  return any_names(spec.excluded, module) ||
+         std::any_of(spec.modules_to_save.begin(),
+                     spec.modules_to_save.end(),
+                     [&](const std::string& saved) {
+                       return dotted.find("." + saved + ".") != std::string::npos;
+                     });
+}
+
+}  // namespace
+
 bool names_module(const AdapterSpec& spec, const std::string& module) {
-  for (const std::string& target : spec.targets) {
-    if (target.starts_with("re:") ? std::regex_match(module, compile(target.substr(3)))
-                                  : target != "all-linear" && module_ends_with(module, target)) {
-      return true;
-    }
-  }
-  return false;
+  return any_names(spec.targets, module) && !stays(spec, module);
 }
 
 bool in_chosen_layer(const AdapterSpec& spec, const std::string& module) {
@@ -126,7 +163,8 @@ double pattern_value(const Json& pattern, const std::string& module, double othe
 bool AdapterSpec::targets_module(const std::string& module) const {
   const bool all = std::find(targets.begin(), targets.end(), "all-linear") != targets.end();
   return in_chosen_layer(*this, module) &&
-         ((all && !module_ends_with(module, "lm_head")) || names_module(*this, module));
+         ((all && !module_ends_with(module, "lm_head") && !stays(*this, module)) ||
+          names_module(*this, module));
 }
 
 bool AdapterSpec::unties_head(const model::DecoderConfig& config) const {
@@ -135,7 +173,7 @@ bool AdapterSpec::unties_head(const model::DecoderConfig& config) const {
       return module_ends_with(module, name);
     });
   };
-  return config.tied_head &&
+  return config.tied_head && !keeps_tie &&
          (saves(config.names.head) || saves("lm_head") || saves(config.names.embedding));
 }
 
@@ -145,6 +183,54 @@ model::DecoderConfig prepare_config(model::DecoderConfig config, const AdapterSp
     config.head_from_embedding = true;
   }
   return config;
+}
+
+namespace {
+
+/// A key without effect: one of the others is meant.
+void refuse_unused(const char* key, const TuningConfig& config, const std::string& allowed) {
+  throw Error(ErrorKind::Config,
+              {.where = "tuning.config",
+               .what = fmt::format("tuning.{} does not go with tuning.method: {}, which has no use "
+                                   "for it",
+                                   key,
+                                   config.method),
+               .got = "both",
+               .allowed = allowed});
+}
+
+}  // namespace
+
+void refuse_unused(const TuningConfig& config) {
+  const bool adapts = is_adapter(config.method);
+  const Method* method = adapts ? &find_method(config.method) : nullptr;
+  const bool targets = adapts && has_targets(*method);
+  const char* naming = "a method that changes named modules, such as lora";
+  if (!targets && !config.targets.empty()) {
+    refuse_unused("targets", config, naming);
+  }
+  if (!targets && !config.exclude.empty()) {
+    refuse_unused("exclude", config, naming);
+  }
+  if (!targets && !config.modules_to_save.empty()) {
+    refuse_unused("modules_to_save", config, naming);
+  }
+  const bool layers = targets || (adapts && method->peft_type == "BOTTLENECK");
+  if (!config.layers.empty() && (!layers || config.method == "trainable_tokens")) {
+    refuse_unused("layers", config, "a method that changes modules of layers, such as lora");
+  }
+  if (!adapts && !config.settings.empty()) {
+    refuse_unused("settings", config, "an adapter's method");
+  }
+  if (config.bias != "none" && (!adapts || !has_bias(*method))) {
+    refuse_unused("bias", config, "bias: none, or a method such as lora; bitfit trains them alone");
+  }
+  if (config.method != "partial" && !config.train.empty()) {
+    refuse_unused("train", config, "tuning.method: partial");
+  }
+  if (config.method != "partial" && config.last_layers != 0) {
+    refuse_unused("last_layers", config, "tuning.method: partial");
+  }
 }
 
 AdapterSpec AdapterSpec::from(const TuningConfig& config) {
@@ -162,9 +248,14 @@ AdapterSpec AdapterSpec::from(const TuningConfig& config) {
   for (const std::string& line : config.settings) {
     take_setting(method, line, *spec.settings);
   }
+  check_patterns(*spec.settings, ErrorKind::Config, "tuning.settings");
+  if (config.method == "lora") {
+    check_start((*spec.settings)["init_lora_weights"]);
+  }
   spec.targets = !config.targets.empty()   ? config.targets
                  : config.method == "lora" ? config.lora.targets
                                            : method.targets;
+  spec.excluded = config.exclude;
   spec.layers_to_transform = layer_numbers(config.layers);
   spec.modules_to_save = config.modules_to_save;
   spec.bias = config.bias;

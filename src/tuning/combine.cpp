@@ -70,6 +70,14 @@ Source open_source(const std::filesystem::path& folder, double weight) {
   const AdapterSpec& spec = source.file.spec();
   const bool plain = spec.method == "lora" && spec.modules_to_save.empty() && spec.bias == "none" &&
                      !(*spec.settings)["use_dora"].get<bool>();
+  const core::Json init = plain ? (*spec.settings)["init_lora_weights"] : core::Json(true);
+  if (init == "pissa" || init == "olora") {
+    refuse(ErrorKind::Data,
+           "an adapter whose start changed the base cannot be combined",
+           fmt::format("{} (init_lora_weights: {})", folder.string(), init.dump()),
+           "adapters of the untouched base",
+           "PEFT's save_pretrained(path_initial_model_for_weight_conversion=...)");
+  }
   for (const storage::TensorEntry& entry : source.file.file().entries()) {
     if (!plain || !(entry.name.ends_with(kA) || entry.name.ends_with(kB))) {
       refuse(ErrorKind::Data,
@@ -231,6 +239,7 @@ void write_result(const std::filesystem::path& to,
   writer.finish();
   AdapterSpec spec = like.file.spec();
   spec.targets.assign(targets.begin(), targets.end());
+  spec.excluded.clear();
   spec.layers_to_transform.clear();
   for (const char* key : {"rank_pattern", "alpha_pattern"}) {
     (*spec.settings)[key] = core::Json::object();

@@ -131,6 +131,9 @@ void describe(config::Fields& f, TuningConfig& c) {
       c.targets,
       {.text = "modules that the adapter changes, as lora.targets and instead of it; empty: that, "
                "or the method's own choice"});
+  f.knob("exclude",
+         c.exclude,
+         {.text = "modules among the targets that stay as they are: names, or one re:EXPRESSION"});
   f.knob(
       "settings",
       c.settings,

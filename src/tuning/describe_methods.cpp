@@ -12,7 +12,7 @@ std::string methods_text() {
   for (const Method& method : methods()) {
     text += fmt::format("{} ({}): {}\n", method.name, method.peft_type, method.text);
     for (const Setting& setting : method.settings) {
-      text += fmt::format("  {:<34}{:<12}{}\n", setting.name, setting.value.dump(), setting.text);
+      text += fmt::format("  {:<34}{:<14}{}\n", setting.name, setting.value.dump(), setting.text);
     }
   }
   return text;

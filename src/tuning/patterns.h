@@ -11,6 +11,8 @@ namespace kamerton::tuning {
 
 /// ErrorKind::Config when it is not an expression.
 std::regex compile(const std::string& expression);
+/// Whether one of the names or "re:" expressions ("all-linear" is neither) is the module's.
+bool any_names(const std::vector<std::string>& names, const std::string& module);
 /// Whether a target other than "all-linear" names the module.
 bool names_module(const AdapterSpec& spec, const std::string& module);
 bool in_chosen_layer(const AdapterSpec& spec, const std::string& module);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <regex>
+#include <set>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -30,6 +31,28 @@ using core::Json;
                .allowed = allowed});
 }
 
+/// These take a part out of the base at the start, which only their own run can say.
+void refuse_unknown_start(const Json& config, const std::string& origin) {
+  const Json* init = core::json_find(config, "init_lora_weights");
+  if (init == nullptr || !init->is_string()) {
+    return;
+  }
+  const auto way = init->get<std::string>();
+  if (way != "gaussian" && way != "pissa" && way != "olora" && way != "eva" &&
+      way != "orthogonal") {
+    throw Error(
+        ErrorKind::Data,
+        {.where = "tuning.peft_format",
+         .what = "the base that this adapter belongs to is not known: its start changed it, "
+                 "by " +
+                 origin,
+         .got = "init_lora_weights: " + way,
+         .allowed = "true, gaussian, pissa, olora, eva, orthogonal",
+         .hint = "PEFT's save_pretrained(path_initial_model_for_weight_conversion=...) "
+                 "writes it for the untouched base"});
+  }
+}
+
 /// Keys whose effect this program would have to build; a neutral value is fine. (fan_in_fan_out
 /// follows from the module's kind, as in PEFT, whatever the file says.)
 void refuse_unknown_effects(const Json& config, const std::string& origin) {
@@ -40,7 +63,8 @@ void refuse_unknown_effects(const Json& config, const std::string& origin) {
     }
   }
   for (const char* key : {"layer_replication",
-                          "exclude_modules",
+                          "kasa_config",
+                          "monteclora_config",
                           "target_parameters",
                           "arrow_config",
                           "alora_invocation_tokens"}) {
@@ -49,11 +73,18 @@ void refuse_unknown_effects(const Json& config, const std::string& origin) {
       refuse_config(origin, fmt::format("'{}' is set", key), value->dump(), "null");
     }
   }
-  const bool lora = core::json_string(config, "peft_type", origin) == "LORA";
-  const Json* tokens = core::json_find(config, "trainable_token_indices");
-  if (lora && tokens != nullptr && !tokens->empty()) {
-    refuse_config(origin, "'trainable_token_indices' is set", tokens->dump(), "null");
+  const Json* sparse = core::json_find(config, "sparse");
+  const Json* very_sparse = core::json_find(config, "very_sparse");
+  const Json* saved = core::json_find(config, "save_projection");
+  const bool random =
+      (sparse != nullptr && *sparse == true) || (very_sparse != nullptr && *very_sparse == true);
+  if (random && saved != nullptr && *saved == false) {
+    refuse_config(origin,
+                  "sparse random bases that are not in the file",
+                  "save_projection: false",
+                  "save_projection: true");
   }
+  refuse_unknown_start(config, origin);
 }
 
 std::vector<std::string> read_names(const Json& config,
@@ -98,22 +129,6 @@ std::vector<int64_t> read_layers(const Json& config, const std::string& origin) 
     }
   }
   return layers;
-}
-
-void check_patterns(const Json& settings, const std::string& origin) {
-  for (const char* key : {"rank_pattern", "alpha_pattern", "n_frequency_pattern"}) {
-    if (!settings.contains(key) || !settings[key].is_object()) {
-      continue;
-    }
-    for (const auto& [name, value] : settings[key].items()) {
-      if (!value.is_number() && !value.is_array()) {
-        refuse_config(origin,
-                      fmt::format("'{}.{}' is of another type", key, name),
-                      value.type_name(),
-                      "a number");
-      }
-    }
-  }
 }
 
 AdapterSpec read_hub(const Json& config, const std::string& origin) {
@@ -168,7 +183,49 @@ bool is_prompt(std::string_view peft_type) {
   return peft_type == "PROMPT_TUNING" || peft_type == "P_TUNING" || peft_type == "PREFIX_TUNING";
 }
 
+/// "boft_only": the biases of the targets, as PEFT names them after the type.
+std::string only_name(const Method& method) {
+  std::string name = std::string(method.peft_type) + "_only";
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) {
+    return static_cast<char>(std::tolower(c));
+  });
+  return name;
+}
+
 }  // namespace
+
+void check_patterns(const Json& settings, ErrorKind kind, const std::string& origin) {
+  for (const char* key : {"rank_pattern", "alpha_pattern", "n_frequency_pattern"}) {
+    if (!settings.contains(key) || !settings[key].is_object()) {
+      continue;
+    }
+    const bool counts = std::string_view(key) != "alpha_pattern";
+    for (const auto& [name, value] : settings[key].items()) {
+      const bool kept = value.is_array() && kind == ErrorKind::Data;  // of AdaLoRA
+      const bool number = value.is_number() && (!counts || value.is_number_integer());
+      const double size = number ? value.get<double>() : 0;
+      const bool fits = counts ? size >= 1 && size <= 65536 : std::isfinite(size) && size != 0;
+      if (!kept && !fits) {
+        throw Error(kind,
+                    {.where = "tuning.peft_format",
+                     .what = fmt::format("'{}.{}' is out of range in {}", key, name, origin),
+                     .got = value.dump(),
+                     .allowed = counts ? "a whole number from 1 to 65536" : "a number, not 0"});
+      }
+    }
+  }
+}
+
+bool has_bias(const Method& method) {
+  static const std::set<std::string_view> kTypes = {
+      "LORA", "ADALORA", "VERA", "OFT", "BOFT", "HRA", "MISS", "FOURIERFT", "RANDLORA"};
+  return kTypes.count(method.peft_type) != 0;
+}
+
+bool has_targets(const Method& method) {
+  return !is_prompt(method.peft_type) && method.peft_type != "BOTTLENECK" &&
+         method.peft_type != "PARTIAL";
+}
 
 bool is_hub_config(const Json& config) {
   const Json* inner = core::json_find(config, "config");
@@ -203,7 +260,7 @@ AdapterSpec read_config(const Json& config, const std::string& origin) {
   AdapterSpec spec;
   spec.method = method->name;
   spec.settings = settings_of(*method, config, origin);
-  check_patterns(*spec.settings, origin);
+  check_patterns(*spec.settings, ErrorKind::Data, origin);
   spec.targets = read_names(config, "target_modules", origin);
   if (spec.targets.empty()) {
     spec.targets = method->targets;
@@ -214,7 +271,11 @@ AdapterSpec read_config(const Json& config, const std::string& origin) {
                     "a list of module names or one expression");
     }
   }
+  spec.excluded = read_names(config, "exclude_modules", origin);
   spec.modules_to_save = read_names(config, "modules_to_save", origin);
+  if (const Json* ties = core::json_find(config, "ensure_weight_tying"); ties != nullptr) {
+    spec.keeps_tie = *ties == true;
+  }
   spec.layers_to_transform = read_layers(config, origin);
   if (const Json* bias = core::json_find(config, "bias"); bias != nullptr) {
     spec.bias = bias->is_string() ? bias->get<std::string>() : bias->dump();
@@ -247,16 +308,23 @@ Json config_json(const AdapterSpec& spec,
       config[setting.name] = settings[setting.name];
     }
   }
-  if (!is_prompt(method.peft_type) && method.peft_type != "BOTTLENECK" &&
-      method.peft_type != "PARTIAL") {
+  if (has_targets(method)) {
     config["modules_to_save"] =
         spec.modules_to_save.empty() ? Json(nullptr) : Json(spec.modules_to_save);
     config["target_modules"] = names_json(spec.targets);
+    if (!spec.excluded.empty()) {
+      config["exclude_modules"] = names_json(spec.excluded);
+    }
+  }
+  if (has_bias(method)) {
+    config["bias"] = spec.bias == "lora_only" ? only_name(method) : spec.bias;
   }
   if (method.peft_type == "LORA") {
-    config["bias"] = spec.bias;
     config["fan_in_fan_out"] = transposed;
     config["layers_pattern"] = nullptr;
+    if (spec.keeps_tie) {
+      config["ensure_weight_tying"] = true;
+    }
   }
   if (!spec.layers_to_transform.empty()) {
     config["layers_to_transform"] = spec.layers_to_transform;

@@ -13,6 +13,7 @@
 #include "kamerton/core/error.h"
 #include "kamerton/storage/filesystem.h"
 
+#include "patterns.h"
 #include "peft_config.h"
 
 namespace kamerton::tuning {
@@ -104,6 +105,9 @@ PeftAdapter PeftAdapter::open(const std::filesystem::path& folder) {
   for (const storage::TensorEntry& entry : adapter.file_->entries()) {
     adapter.stored_[hub ? name_of_hub(entry.name) : entry.name] = entry.name;
   }
+  // Of models whose tie PEFT does not find, it keeps the head as it was whatever is asked.
+  adapter.spec_.keeps_tie =
+      adapter.spec_.keeps_tie && adapter.stored_.count("base_model.model.lm_head.weight") != 0;
   return adapter;
 }
 
@@ -278,26 +282,37 @@ storage::DType type_of(const at::Tensor& tensor) {
 AdapterSpec resolved(const Adapter& adapter) {
   AdapterSpec spec = adapter.spec();
   const std::vector<std::string> modules = adapter.modules();
-  std::set<std::string> names;
-  bool expression = false;
-  for (const std::string& target : spec.targets) {
-    expression = expression || target.starts_with("re:");
-    if (target != "all-linear") {
-      names.insert(target);
-      continue;
+  const auto is_expression = [](const std::string& name) { return name.starts_with("re:"); };
+  const auto has = [](const std::vector<std::string>& list, const auto& what) {
+    return std::any_of(list.begin(), list.end(), what);
+  };
+  const bool expression = has(spec.targets, is_expression);
+  const bool all = has(spec.targets, [](const std::string& name) { return name == "all-linear"; });
+  const bool excludes = spec.excluded.size() > 1 && has(spec.excluded, is_expression);
+  if (excludes || (expression && (!spec.layers_to_transform.empty() || spec.targets.size() > 1))) {
+    const std::string& embedding = adapter.decoder().config().names.embedding;
+    const bool embeds = names_module(spec, embedding);
+    spec.targets = modules;
+    if (embeds) {
+      spec.targets.push_back(embedding);
     }
-    for (const std::string& module : modules) {
-      names.insert(module.substr(module.rfind('.') + 1));
-    }
-  }
-  if (expression && (!spec.layers_to_transform.empty() || names.size() > 1)) {
-    names = {modules.begin(), modules.end()};
     spec.layers_to_transform.clear();
+    spec.excluded.clear();
+    return spec;
   }
-  const bool had_all =
-      std::find(spec.targets.begin(), spec.targets.end(), "all-linear") != spec.targets.end();
-  if (expression || had_all) {
-    spec.targets.assign(names.begin(), names.end());
+  if (all) {
+    std::vector<std::string> names;
+    for (const std::string& module : modules) {
+      names.push_back(module.substr(module.rfind('.') + 1));
+    }
+    for (const std::string& target : spec.targets) {
+      if (target != "all-linear") {
+        names.push_back(target);
+      }
+    }
+    std::sort(names.begin(), names.end());
+    names.erase(std::unique(names.begin(), names.end()), names.end());
+    spec.targets = names;
   }
   return spec;
 }

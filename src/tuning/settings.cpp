@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "settings.h"
 
-#include <set>
+#include <algorithm>
+#include <cmath>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -16,11 +17,35 @@ using core::Error;
 using core::ErrorKind;
 using core::Json;
 
-/// Whether a value can stand where this default stands. An initialisation may be a flag or a name;
-/// what has no default may be anything.
+bool is_text_or_list(const Json& value) {
+  return value.is_string() ||
+         (value.is_array() &&
+          std::all_of(value.begin(), value.end(), [](const Json& one) { return one.is_string(); }));
+}
+
+/// Whether a value can stand where nothing stands by default.
+bool fits_nothing(std::string_view name, const Json& value) {
+  if (name == "feedforward_modules") {
+    return is_text_or_list(value);
+  }
+  if (name == "rank_pattern") {
+    return value.is_object();
+  }
+  if (name == "trainable_token_indices") {
+    return value.is_array() || value.is_object();
+  }
+  return (name != "bottleneck_size" && name != "random_seed") || value.is_number_integer();
+}
+
+/// Whether a value can stand where this default stands. An initialisation may be a flag or a name.
 bool fits(const Setting& setting, const Json& value) {
-  if (setting.value.is_null() ||
-      (std::string_view(setting.name).starts_with("init_") && value.is_string())) {
+  if (value.is_null()) {
+    return setting.value.is_null();
+  }
+  if (setting.value.is_null()) {
+    return fits_nothing(setting.name, value);
+  }
+  if (std::string_view(setting.name).starts_with("init_") && value.is_string()) {
     return true;
   }
   if (setting.value.is_number_float()) {
@@ -52,19 +77,105 @@ Json value_of(const std::string& text, const Setting& setting) {
   }
 }
 
+struct Range {
+  double least;
+  double most;
+  const char* text;
+};
+
+/// What a number may be, in files too where the last is true.
+struct Ranged {
+  std::string_view name;
+  Range range;
+  bool in_files;
+};
+constexpr double kMany = 1e9;
+constexpr Range kCount = {1, kMany, "1 or more"};
+constexpr Range kProbability = {0, 0.999, "0 to 0.999"};
+constexpr Range kScale = {1e-9, kMany, "above 0"};
+constexpr Range kSeed = {0, 9.2e18, "0 or more"};
+const std::vector<Ranged>& ranges() {
+  static const std::vector<Ranged> all = {
+      {"r", kCount, true},
+      {"init_r", kCount, true},
+      {"target_r", kCount, false},
+      {"n_frequency", kCount, true},
+      {"num_virtual_tokens", kCount, true},
+      {"mini_r", kCount, true},
+      {"reduction_factor", kCount, true},
+      {"bottleneck_size", kCount, true},
+      {"num_cayley_neumann_terms", kCount, true},
+      {"decompose_factor", {-1, kMany, "-1, or 1 or more"}, true},
+      {"lora_dropout", kProbability, false},
+      {"vera_dropout", kProbability, false},
+      {"miss_dropout", kProbability, false},
+      {"randlora_dropout", kProbability, false},
+      {"lora_alpha", kScale, false},
+      {"alpha", kScale, false},
+      {"randlora_alpha", kScale, false},
+      {"projection_prng_key", kSeed, true},
+      {"random_seed", kSeed, true},
+      {"random_loc_seed", kSeed, true}};
+  return all;
+}
+
+[[noreturn]] void refuse_value(ErrorKind kind,
+                               const std::string& name,
+                               const std::string& in,
+                               const std::string& got,
+                               const std::string& allowed) {
+  throw Error(kind,
+              {.where = "tuning.settings",
+               .what = fmt::format("'{}' is out of range in {}", name, in),
+               .got = got,
+               .allowed = allowed});
+}
+
 /// A rank or a count of 0 means nothing; where the default is 0, something else gives it.
-void check_range(const Setting& setting, const Json& value, ErrorKind kind, const std::string& in) {
-  static const std::set<std::string> kCounts = {
-      "r", "init_r", "n_frequency", "num_virtual_tokens", "mini_r", "reduction_factor"};
-  if (kCounts.count(setting.name) == 0 || setting.value.get<double>() == 0) {
+void check_number(const Setting& setting,
+                  const Json& value,
+                  ErrorKind kind,
+                  const std::string& in) {
+  for (const Ranged& one : ranges()) {
+    const bool other_gives_it = setting.value.is_number() && setting.value.get<double>() == 0 &&
+                                one.range.text == kCount.text;
+    if (one.name != setting.name || !value.is_number() || other_gives_it ||
+        (kind == ErrorKind::Data && !one.in_files)) {
+      continue;
+    }
+    const auto number = value.get<double>();
+    const bool nothing = one.name == "decompose_factor" && number == 0;
+    if (!(number >= one.range.least && number <= one.range.most) || nothing) {
+      refuse_value(kind, setting.name, in, value.dump(), one.range.text);
+    }
+  }
+}
+
+/// Names of ways, where only these are built.
+void check_choice(const Method& method,
+                  const Setting& setting,
+                  const Json& value,
+                  const std::string& in) {
+  const std::string_view name = setting.name;
+  if (!value.is_string()) {
     return;
   }
-  if (value.get<double>() < 1) {
-    throw Error(kind,
+  std::vector<std::string> ways;
+  if (name == "init_weights" && method.name == "miss") {
+    ways = {"bat", "mini"};
+  } else if (name == "init_weights" && method.peft_type == "BOTTLENECK") {
+    ways = {"bert", "mam_adapter"};
+  } else if (name == "prompt_tuning_init") {
+    ways = {"RANDOM"};
+  }
+  if (!ways.empty() &&
+      std::find(ways.begin(), ways.end(), value.get<std::string>()) == ways.end()) {
+    throw Error(ErrorKind::Config,
                 {.where = "tuning.settings",
-                 .what = fmt::format("'{}' is out of range in {}", setting.name, in),
+                 .what = fmt::format("'{}' of method {} is not built in {}", name, method.name, in),
                  .got = value.dump(),
-                 .allowed = "1 or more"});
+                 .allowed = fmt::format("{}", fmt::join(ways, ", ")),
+                 .hint = config::nearest(value.get<std::string>(), ways)});
   }
 }
 
@@ -104,7 +215,8 @@ void take_setting(const Method& method, const std::string& line, Json& settings)
                    .got = value.dump(),
                    .allowed = fmt::format("such as {}", setting.value.dump())});
     }
-    check_range(setting, value, ErrorKind::Config, "tuning.settings");
+    check_number(setting, value, ErrorKind::Config, "tuning.settings");
+    check_choice(method, setting, value, "tuning.settings");
     settings[name] = value;
     return;
   }
@@ -131,7 +243,7 @@ Json settings_of(const Method& method, const Json& config, const std::string& or
                    .got = value->dump(),
                    .allowed = fmt::format("such as {}", setting.value.dump())});
     }
-    check_range(setting, *value, ErrorKind::Data, origin);
+    check_number(setting, *value, ErrorKind::Data, origin);
     settings[setting.name] = *value;
   }
   return settings;

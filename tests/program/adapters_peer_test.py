@@ -16,6 +16,9 @@ METHODS = {
     "lora-ffa": ["lora.freeze_a=true"], "lora-saved": ["modules_to_save=[lm_head, input_layernorm]"],
     "lora-pattern": ["lora.rank_pattern=['layers\\.0\\..*q_proj=2']", "lora.alpha_pattern=['v_proj=3']", "layers=['0', '2']"],
     "lora-embedding": ["lora.targets=[q_proj, embed_tokens]"],
+    "lora-excluded": ["exclude=['re:.*layers\\.1\\..*']"], "lora-excluded-more": ["exclude=[up_proj, 're:.*layers\\.1\\..*']", "modules_to_save=[down_proj]"],
+    "lora-expressions": ["targets=['re:.*[qv]_proj', embed_tokens]", "layers=['0', '2']"],
+    "lora-tokens": ["settings=['trainable_token_indices=[1, 13, 403]']"],
     "ia3": [], "vera": ["settings=['r=16']"], "adalora": [], "loha": [], "lokr": ["settings=['r=2']"], "oft": ["settings=['oft_block_size=8']"],
     "boft": [], "hra": [], "miss": ["settings=['r=4']"], "fourierft": [], "randlora": [], "shira": ["settings=['r=4', 'random_seed=5']"],
     "ln_tuning": [], "trainable_tokens": ["settings=['token_indices=[1, 13, 403]']"],
@@ -42,6 +45,45 @@ for adapter in adapters:
             total -= torch.log_softmax(logits, -1).gather(1, ids[0, 1:, None]).sum().item()
             count += ids.shape[1] - 1
     print(json.dumps({"adapter": adapter, "loss": total / count}))
+"""
+
+# name|configuration; every trained value is moved at random.
+UNUSUAL = """
+exclude|LoraConfig(target_modules="all-linear", exclude_modules=["up_proj"])
+exclude-expression|LoraConfig(target_modules=["q_proj", "v_proj"], exclude_modules=r".*\\.1\\..*")
+saved-linear|LoraConfig(target_modules="all-linear", modules_to_save=["up_proj"])
+layers-pattern|LoraConfig(target_modules=["q_proj"], layers_to_transform=[1, 3], layers_pattern="layers")
+patterns|LoraConfig(target_modules=["q_proj", "up_proj"], rank_pattern={"q_proj": 2, r"model\\.layers\\.1\\..*up_proj": 7}, alpha_pattern={"^model.layers.2.*": 5}, use_rslora=True)
+pissa|LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights="pissa")
+olora|LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights="olora")
+tied|LoraConfig(target_modules=["q_proj"], modules_to_save=["embed_tokens"], ensure_weight_tying=True)
+untied|LoraConfig(target_modules=["q_proj"], modules_to_save=["embed_tokens"])
+tokens|LoraConfig(target_modules=["q_proj"], trainable_token_indices={"embed_tokens": [1, 7, 300]})
+ia3-expressions|IA3Config(target_modules=r".*(v_proj|up_proj)", feedforward_modules=r".*up_proj", exclude_modules=r".*\\.2\\..*")
+hra-gs|HRAConfig(r=4, apply_GS=True, target_modules=["q_proj"])
+boft-num|BOFTConfig(boft_block_size=0, boft_block_num=4, target_modules=["q_proj"])
+!pissa-niter|LoraConfig(target_modules=["q_proj"], init_lora_weights="pissa_niter_4")
+!sparse|RandLoraConfig(r=4, sparse=True, save_projection=False, target_modules=["q_proj"])
+!bias|LoraConfig(target_modules=["q_proj"], lora_bias=True, init_lora_weights=False)
+!head|LoraConfig(target_modules=["q_proj", "lm_head"])
+!replicated|LoraConfig(target_modules=["q_proj"], layer_replication=[[0, 3], [2, 5]])
+"""
+
+MAKE = """
+import sys, torch
+from transformers import AutoModelForCausalLM
+from peft import *
+for line in sys.argv[2].strip().splitlines():
+    name, config = line.split("|", 1)
+    torch.manual_seed(len(name))
+    config = eval(config)
+    config.task_type = "CAUSAL_LM"
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32), config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.02)
+    model.save_pretrained("unusual/" + name.lstrip("!"))
 """
 
 COMBINE = """
@@ -109,6 +151,28 @@ class Adapters(support.ProgramTest):
         for theirs in self.peer(LOSSES, self.model, "text.jsonl", *ours):
             with self.subTest(adapter=theirs["adapter"]):
                 self.assertAlmostEqual(ours[theirs["adapter"]], theirs["loss"], delta=1e-4)
+
+    def test_unusual_adapters_of_peft_give_its_figures_or_are_refused(self):
+        self.peer(MAKE, self.model, UNUSUAL)
+        ours = {}
+        for line in UNUSUAL.strip().splitlines():
+            name = line.split("|")[0]
+            folder = f"unusual/{name.lstrip('!')}"
+            result = self.run_program("eval", "--model", self.model, "--adapter", folder, "--data", "text.jsonl", "--json", "ours.json", "--dtype", "fp32")
+            if name.startswith("!"):
+                self.assertIn(result.code, (64, 65), f"{name}: {result}")
+                continue
+            self.assert_success(result)
+            ours[folder] = json.loads((self.folder / "ours.json").read_text())["loss"]
+        for theirs in self.peer(LOSSES, self.model, "text.jsonl", *ours):
+            with self.subTest(adapter=theirs["adapter"]):
+                self.assertAlmostEqual(ours[theirs["adapter"]], theirs["loss"], delta=1e-4)
+        into = self.folder / "merged"  # a start that changed the base is in the merged model, too
+        self.assert_success(self.run_program("adapter", "merge", "--model", self.model, "--adapter", "unusual/pissa", "--to", into, "--dtype", "fp32"))
+        self.assert_success(self.run_program("eval", "--model", into, "--data", "text.jsonl", "--json", "ours.json", "--dtype", "fp32"))
+        self.assertAlmostEqual(json.loads((self.folder / "ours.json").read_text())["loss"], ours["unusual/pissa"], delta=1e-5)
+        combined = self.run_program("adapter", "combine", "unusual/pissa", "unusual/olora", "--to", "both")
+        self.assert_refused(combined, 65, "whose start changed the base")
 
     def test_combinations_equal_peft(self):
         first = self.tune("first", "method=lora", "lora.r=4")

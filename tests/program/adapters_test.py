@@ -7,6 +7,7 @@ import support
 WAYS = {
     "lora": ("lora", []),
     "lora_saved": ("lora", ["tuning.modules_to_save=[input_layernorm]"]),
+    "lora_tokens": ("lora", ["tuning.settings=['trainable_token_indices=[5, 29, 58]']", "tuning.exclude=[up_proj]"]),
     "dora_dropout": ("lora", ["tuning.lora.use_dora=true", "tuning.lora.dropout=0.2"]),
     "pissa": ("lora", ["tuning.lora.init=pissa", "tuning.lora.r=4"]),
     "ffa": ("lora", ["tuning.lora.freeze_a=true"]),
@@ -66,6 +67,31 @@ class Adapters(support.ProgramTest):
                 for (_, *want), (_, *have) in zip(self.result(way)[0], self.result(f"{way}-cut")[0]):
                     for a, b in zip(want, have):
                         self.assertAlmostEqual(a, b, delta=2e-4 * abs(a))
+
+    def test_keys_that_mean_nothing_are_named_with_a_reason(self):
+        for method, setting, *words in (
+            ("full", "targets=[q_proj]", "tuning.targets", "full"), ("half", "layers=['0']", "tuning.layers", "half"),
+            ("full", "settings=['r=4']", "tuning.settings"), ("full", "exclude=[q_proj]", "tuning.exclude"),
+            ("prefix_tuning", "targets=[q_proj]", "tuning.targets"), ("prefix_tuning", "modules_to_save=[norm]", "modules_to_save"),
+            ("ia3", "bias=all", "tuning.bias"), ("lora", "train=['.*']", "tuning.train"), ("bitfit", "last_layers=1", "last_layers"),
+            ("lora", "layers=['0', '9']", "no such layer", "0 to 2"), ("lora", "lora.rank_pattern=['q_prj=4']", "rank_pattern", "try q_proj"),
+            ("lora", "lora.rank_pattern=['q_proj=nan']", "q_proj=nan"), ("lora", "lora.rank_pattern=['q_proj=4.5']", "whole number"),
+            ("lora", "lora.alpha_pattern=['q_proj=inf']", "q_proj=inf"), ("lora", "settings=['lora_dropout=1']", "lora_dropout"),
+            ("lora", "settings=['lora_alpha=-1']", "lora_alpha"), ("lora", "settings=['init_lora_weights=pisa']", "try pissa"),
+            ("lora", "settings=['trainable_token_indices=5']", "trainable_token_indices"),
+            ("lora", "settings=['trainable_token_indices={\"lm_head\": [1]}']", "other modules"),
+            ("ia3", "settings=['feedforward_modules=5']", "feedforward_modules"), ("lokr", "settings=['rank_pattern={\"q_proj\": \"x\"}']", "rank_pattern.q_proj"),
+            ("lokr", "settings=['decompose_factor=0']", "decompose_factor"), ("miss", "settings=['init_weights=bad']", "bat, mini"),
+            ("houlsby", "settings=['init_weights=foo']", "mam_adapter"), ("houlsby", "settings=['bottleneck_size=\"a\"']", "bottleneck_size"),
+            ("prompt_tuning", "settings=['prompt_tuning_init=TEXT']", "RANDOM"), ("prefix_tuning", "settings=['num_virtual_tokens=300']", "256 positions"),
+            ("ln_tuning", "targets=[q_proj]", "no norm"), ("vera", "settings=['projection_prng_key=-1']", "projection_prng_key"),
+        ):
+            with self.subTest(method=method, setting=setting):
+                result = self.run_program("plan", "configs/debug/tiny.yaml", "--set", f"tuning.method={method}", "--set", f"tuning.{setting}")
+                self.assert_refused(result, 64, *words)
+        left = self.run_program("plan", "configs/debug/tiny.yaml", "--set", "tuning.method=lora", "--set", "tuning.exclude=[nothing]")
+        self.assert_success(left)
+        self.assertIn("no module is excluded by 'nothing'", left.err)
 
     def test_what_a_run_writes_is_shown(self):
         self.assert_success(self.train("ia3", *self.words("ia3")))

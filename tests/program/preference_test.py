@@ -81,6 +81,11 @@ class Preference(support.ProgramTest):
         (self.folder / "equal.jsonl").write_text('{"prompt": "a", "chosen": " b", "rejected": " b"}\n')
         self.assert_refused(self.compare("equal", "--set", "data.train=[equal.jsonl]"), 65, "equal.jsonl:1")
         self.assert_refused(self.compare("gone", "--set", "objective.reference=nowhere", ranks=2), 65, "nowhere")
+        self.assert_refused(self.compare("gone", "--set", "objective.loss=[sigmod]"), 64, "try sigmoid")
+        shape = json.loads((support.SOURCE / "configs/debug/tiny-model/config.json").read_text())
+        (self.folder / "small").mkdir()
+        (self.folder / "small/config.json").write_text(json.dumps({**shape, "vocab_size": 100}))
+        self.assert_refused(self.compare("gone", "--set", "objective.reference=small"), 64, "another vocabulary")
 
 
 if __name__ == "__main__":

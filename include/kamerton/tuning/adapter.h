@@ -40,11 +40,14 @@ struct AdapterSpec {
   std::string method = "lora";  ///< a name of method_names()
   /// The method's own settings under PEFT's names, all of them, of the table's types.
   SettingValues settings;
-  std::vector<std::string> targets;  ///< module names, "all-linear", or one "re:" expression (full
-                                     ///< match); empty: the method's choice
+  std::vector<std::string> targets;   ///< module names, "all-linear", or one "re:" expression (full
+                                      ///< match); empty: the method's choice
+  std::vector<std::string> excluded;  ///< in the same forms: targets that stay as they are
   std::vector<int64_t> layers_to_transform;  ///< empty: all
   std::vector<std::string> modules_to_save;  ///< modules that are trained whole beside the adapter
   std::string bias = "none";                 ///< none | all | lora_only: biases trained beside it
+  /// A tied head stays tied to an embedding among modules_to_save (PEFT's ensure_weight_tying).
+  bool keeps_tie = false;
 
   /// ErrorKind::Config for a method or setting that does not exist (with the nearest name) or a
   /// value of another type or range. Not for the methods "full" and "partial".
@@ -153,6 +156,14 @@ class AdapterSwitch {
  private:
   DropoutKeys& keys_;
 };
+
+/// ErrorKind::Config when an expression of a pattern (rank_pattern, ...) matches none of the
+/// modules that the adapter changes.
+void require_used_patterns(const Adapter& adapter);
+
+/// Makes the base parameters of a decoder with whole weights what they are at the adapter's start
+/// (changes_base), for values that continue from there: PiSSA's and OLoRA's unconverted files.
+void begin_base(model::Decoder& decoder, const Adapter& adapter);
 
 /// Freezes the parameters whose whole name matches one of the expressions; ErrorKind::Config when
 /// one matches none.

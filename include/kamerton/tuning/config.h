@@ -36,6 +36,7 @@ struct TuningConfig {
   std::string method = "lora";
   LoraConfig lora;
   std::vector<std::string> targets;
+  std::vector<std::string> exclude;
   std::vector<std::string> settings;
   std::vector<std::string> layers;
   std::vector<std::string> modules_to_save;
@@ -53,6 +54,10 @@ struct TuningConfig {
 std::vector<std::string> method_names();
 /// True for the methods that put an adapter on a base.
 bool is_adapter(const std::string& method);
+
+/// Refuses a key that the method has no use for (ErrorKind::Config). tuning.lora and tuning.half
+/// are sections of their methods and stay in a file whatever the method is.
+void refuse_unused(const TuningConfig& config);
 
 void describe(config::Fields& fields, LoraConfig& config);
 void describe(config::Fields& fields, HalfConfig& config);

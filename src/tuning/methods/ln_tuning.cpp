@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // LN tuning (arXiv 2312.11420): the norms' own weights are trained, nothing else.
+#include <algorithm>
+
 #include "../method.h"
 #include "../patterns.h"
 
@@ -14,6 +16,13 @@ void attach_ln_tuning(Builder& builder) {
   }
   builder.choose_targets(names);
   builder.targeted(all);  // says what a target that names nothing might mean
+  for (const std::string& target : builder.spec().targets) {
+    if (std::none_of(all.begin(), all.end(), [&](const std::string& norm) {
+          return any_names(std::vector<std::string>(1, target), norm);
+        })) {
+      builder.refuse("the target is no norm", target, all.front() + " and others");
+    }
+  }
   for (const std::string& norm : all) {
     if (!names_module(builder.spec(), norm) || !in_chosen_layer(builder.spec(), norm)) {
       continue;

@@ -11,6 +11,7 @@
 #include "../low_rank.h"
 #include "../method.h"
 #include "../patterns.h"
+#include "trained_tokens.h"
 
 namespace kamerton::tuning {
 namespace {
@@ -212,6 +213,30 @@ void attach_embedding(Builder& builder, const std::string& name) {
   }
 }
 
+/// Rows of the embedding beside the factors: a list, or {NAME OF THE EMBEDDING: list}.
+void attach_rows(Builder& builder, const std::string& embedding) {
+  const core::Json& given = builder.spec().settings->at("trainable_token_indices");
+  if (given.empty()) {
+    return;
+  }
+  if (names_module(builder.spec(), embedding)) {
+    builder.refuse("trainable_token_indices and the embedding as a target exclude each other",
+                   "both",
+                   "one of them");
+  }
+  if (!given.is_object()) {
+    attach_tokens(builder, given, ".token_adapter");
+    return;
+  }
+  for (const auto& [name, tokens] : given.items()) {
+    if (given.size() != 1 || !any_names(std::vector<std::string>(1, name), embedding)) {
+      builder.refuse(
+          "rows of other modules than the embedding cannot be trained", given.dump(), embedding);
+    }
+    attach_tokens(builder, tokens, ".token_adapter");
+  }
+}
+
 void attach_lora(Builder& builder) {
   const std::string embedding = builder.decoder().config().names.embedding;
   const bool dora = builder.flag("use_dora");
@@ -240,25 +265,28 @@ void attach_lora(Builder& builder) {
   if (names_module(builder.spec(), embedding)) {
     attach_embedding(builder, embedding);
   }
+  attach_rows(builder, embedding);
 }
 
 }  // namespace
 
 Method lora_method() {
-  return {.name = "lora",
-          .peft_type = "LORA",
-          .text = "a low-rank update of linear modules (arXiv 2106.09685), with its relatives",
-          .settings = {{"r", 8, "rank of the update"},
-                       {"lora_alpha", 8.0, "scale: alpha / r"},
-                       {"lora_dropout", 0.0, "probability that an input of A is dropped"},
-                       {"use_rslora", false, "scale: alpha / sqrt(r)"},
-                       {"use_dora", false, "a trained length for every row of the weight"},
-                       {"init_lora_weights", true, "true, gaussian, pissa or olora"},
-                       {"rank_pattern", core::Json::object(), "module expression -> rank"},
-                       {"alpha_pattern", core::Json::object(), "module expression -> alpha"},
-                       {"freeze_a", false, "train B only"}},
-          .targets = {"all-linear"},
-          .attach = attach_lora};
+  return {
+      .name = "lora",
+      .peft_type = "LORA",
+      .text = "a low-rank update of linear modules (arXiv 2106.09685), with its relatives",
+      .settings = {{"r", 8, "rank of the update"},
+                   {"lora_alpha", 8.0, "scale: alpha / r"},
+                   {"lora_dropout", 0.0, "probability that an input of A is dropped"},
+                   {"use_rslora", false, "scale: alpha / sqrt(r)"},
+                   {"use_dora", false, "a trained length for every row of the weight"},
+                   {"init_lora_weights", true, "true, gaussian, pissa or olora"},
+                   {"rank_pattern", core::Json::object(), "module expression -> rank"},
+                   {"alpha_pattern", core::Json::object(), "module expression -> alpha"},
+                   {"trainable_token_indices", nullptr, "rows of the embedding beside it: tokens"},
+                   {"freeze_a", false, "train B only"}},
+      .targets = {"all-linear"},
+      .attach = attach_lora};
 }
 
 }  // namespace kamerton::tuning

@@ -22,6 +22,11 @@ class PrefixBlock final : public model::BlockExtension {
 void attach_prefix_tuning(Builder& builder) {
   const model::DecoderConfig& config = builder.decoder().config();
   const int64_t count = builder.count("num_virtual_tokens");
+  if (count >= config.max_positions) {
+    builder.refuse("the rows leave no room for text",
+                   std::to_string(count),
+                   "less than the model's " + std::to_string(config.max_positions) + " positions");
+  }
   const std::vector<int64_t> shape = {count, config.kv_size()};
   auto& extensions = builder.decoder().extensions();
   for (int64_t i = 0; i < config.layers; ++i) {

@@ -21,6 +21,11 @@ class Prompt final : public model::PromptExtension {
 void attach_prompt_tuning(Builder& builder) {
   const model::DecoderConfig& config = builder.decoder().config();
   const int64_t count = builder.count("num_virtual_tokens");
+  if (count >= config.max_positions) {
+    builder.refuse("the rows leave no room for text",
+                   std::to_string(count),
+                   "less than the model's " + std::to_string(config.max_positions) + " positions");
+  }
   auto rows = builder.add(
       0, "prompt_embeddings", {count, config.hidden_size}, Initial::normal(1), "prompt_embeddings");
   builder.decoder().extensions().prompt = std::make_shared<Prompt>(rows);

@@ -8,6 +8,7 @@
 
 #include "../method.h"
 #include "../patterns.h"
+#include "trained_tokens.h"
 
 namespace kamerton::tuning {
 namespace {
@@ -96,53 +97,60 @@ class TrainedTokens final : public model::EmbeddingExtension {
   std::shared_ptr<DropoutKeys> switches_;
 };
 
-std::vector<int64_t> tokens_of(const Builder& builder, int64_t vocabulary) {
+std::vector<int64_t> checked(const Builder& builder, const core::Json& given, int64_t vocabulary) {
   std::set<int64_t> tokens;
-  const core::Json& given = builder.spec().settings->at("token_indices");
+  if (!given.is_array()) {
+    builder.refuse("the indices of tokens are no list", given.dump(), "[5, 7]");
+  }
   for (const core::Json& token : given) {
     const bool right =
         token.is_number_integer() && token.get<int64_t>() >= 0 && token.get<int64_t>() < vocabulary;
     if (!right || !tokens.insert(token.get<int64_t>()).second) {
-      builder.refuse("'token_indices' holds something else than tokens, each once",
+      builder.refuse("the indices of tokens hold something else than tokens, each once",
                      token.dump(),
                      "0 to " + std::to_string(vocabulary - 1));
     }
   }
   if (tokens.empty()) {
-    builder.refuse("no token is named", "[]", "settings: ['token_indices=[5, 7]']");
+    builder.refuse("no token is named", given.dump(), "settings: ['token_indices=[5, 7]']");
   }
   return given.get<std::vector<int64_t>>();
 }
 
 void attach_trainable_tokens(Builder& builder) {
-  const model::DecoderConfig& config = builder.decoder().config();
-  const std::string name = config.names.embedding;
+  const std::string& name = builder.decoder().config().names.embedding;
   builder.choose_targets({name.substr(name.rfind('.') + 1)});
   builder.targeted({name});
   if (!names_module(builder.spec(), name)) {
     builder.refuse("the target is not the embedding", builder.spec().targets[0], name);
   }
-  const std::vector<int64_t> chosen = tokens_of(builder, config.vocab_size);
+  attach_tokens(builder, builder.spec().settings->at("token_indices"), "");
+  if (builder.decoder().config().tied_head) {
+    builder.copy_as("base_model.model.lm_head.trainable_tokens_delta");
+  }
+}
+
+}  // namespace
+
+void attach_tokens(Builder& builder, const core::Json& indices, const std::string& infix) {
+  const model::DecoderConfig& config = builder.decoder().config();
+  const std::string& name = config.names.embedding;
+  const std::vector<int64_t> chosen = checked(builder, indices, config.vocab_size);
   const at::Tensor tokens = at::tensor(chosen, at::kLong).to(builder.decoder().device());
   const tensor::ParameterPtr table = builder.decoder().find_parameter(name + ".weight");
   auto rows = builder.add(0,
-                          name + ".trainable_tokens_delta",
+                          name + infix + ".trainable_tokens_delta",
                           {tokens.numel(), config.hidden_size},
                           Initial::computed([table, tokens](const InitialContext& context) {
                             const at::Tensor whole = context.base(*table);
                             return whole.index_select(0, tokens.to(whole.device())).to(at::kFloat);
                           }));
-  if (config.tied_head) {
-    builder.copy_as("base_model.model.lm_head.trainable_tokens_delta");
-  }
   builder.decoder().extensions().embedding =
       std::make_shared<TrainedTokens>(rows, tokens, config.vocab_size, builder.switches());
   builder.merge_embedding([rows, tokens](const at::Tensor& weight) {
     return weight.index_copy(0, tokens, wide(rows));
   });
 }
-
-}  // namespace
 
 Method trainable_tokens_method() {
   return {.name = "trainable_tokens",
