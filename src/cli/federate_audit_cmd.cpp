@@ -88,9 +88,11 @@ Command federate_audit_command() {
           "every round and write them down, so that\n"
           "whoever rewrites a log, even with its own key, is found out by the "
           "other's.\n\nExamples:\n"
-          "  kamerton federate audit site/audit.jsonl --certificate site/site.pem\n"
-          "  kamerton federate audit site/audit.jsonl --certificate site/site.pem --other "
-          "coordinator/audit.jsonl --other-certificate hub.pem",
+          "  kamerton federate audit runs/tickets/site/audit.jsonl --certificate "
+          "federation/north/member.pem\n"
+          "  kamerton federate audit runs/tickets/coordinator/audit.jsonl --certificate "
+          "federation/authority/coordinator/member.pem \\\n    --other north/audit.jsonl "
+          "--other-certificate federation/north/member.pem",
       .add_options =
           [](po::options_description& options, po::positional_options_description& positional) {
             options.add_options()("log", po::value<std::string>(), "the log's file")(

@@ -5,6 +5,7 @@
 #include <ctime>
 #include <filesystem>
 #include <thread>
+#include <utility>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -66,19 +67,16 @@ class NetworkSite {
                  .give_up_s = options.give_up_s}) {
     on_first_rank(ranks_, [&] {
       storage::posix_filesystem().make_directories(folder_ / "models");
-      policy_ = federation::load_policy(options_.policy);
-      check_policy(policy_,
-                   {config_.name, config_.federation, update_bytes(), config_.privacy.enabled()});
-      name_ = client_.join(
-          {"", config_.name, common_digest(config_), workplace_.layout().to_json().dump()});
+      audit_ =
+          std::make_unique<privacy::AuditLog>(folder_ / "audit.jsonl", identity_key(), own_name());
+      try {
+        enter();
+      } catch (const Error& error) {
+        account(privacy::audit::kRefusal, {{"run", config_.name}, {"what", error.what()}});
+        throw;
+      }
     });
     name_ = ranks_.broadcast(name_, 0);
-    on_first_rank(ranks_, [&] {
-      audit_ = std::make_unique<privacy::AuditLog>(folder_ / "audit.jsonl", identity_key(), name_);
-      account(privacy::audit::kPolicy, {{"run", config_.name}, {"policy", options_.policy}});
-      account(privacy::audit::kJoin,
-              {{"run", config_.name}, {"coordinator", options_.coordinator}});
-    });
     workplace_.open({name_, config_.data.train, config_.data.eval, folder_, limits()});
     core::log_info(fmt::format("site {}: {}; {} parameters travel, {} bytes a round",
                                name_,
@@ -109,6 +107,25 @@ class NetworkSite {
   }
 
  private:
+  /// What the policy says of the run, then what the coordinator says of the site. Rank 0.
+  void enter() {
+    policy_ = federation::load_policy(options_.policy);
+    check_policy(policy_,
+                 {config_.name, config_.federation, update_bytes(), config_.privacy.enabled()});
+    account(privacy::audit::kPolicy,
+            {{"run", config_.name}, {"policy", options_.policy}, {"decision", "allowed"}});
+    name_ = client_.join(
+        {"", config_.name, common_digest(config_), workplace_.layout().to_json().dump()});
+    account(privacy::audit::kJoin, {{"run", config_.name}, {"coordinator", options_.coordinator}});
+  }
+
+  std::string own_name() const {
+    return privacy::read_certificate(
+               storage::posix_filesystem().read_file(
+                   transport::Identity{options_.identity}.certificate(), 1 << 16))
+        .name;
+  }
+
   /// Into the site's audit log. Rank 0.
   void account(std::string_view event, const core::Json& detail) { audit_->append(event, detail); }
 
@@ -134,7 +151,11 @@ class NetworkSite {
 
   /// Asks until there is something to do; Wait when a signal asked to stop. Rank 0.
   Task wait_for_task() {
+    bool said = false;
     while (train::stop_signal() == 0) {
+      if (!within_hours() && !std::exchange(said, true)) {
+        core::log_info("it is outside the policy's hours " + policy_.hours + ": the site waits");
+      }
       if (within_hours()) {
         Task task = client_.task();
         if (task.kind != Task::Kind::Wait) {
@@ -380,6 +401,10 @@ class NetworkSite {
                    .what = "the coordinator has another result of this round from this site",
                    .got = fmt::format("round {}", result.round),
                    .hint = "is the site running twice?"});
+    }
+    if (result.bytes == 0 && result.targets == 0) {
+      core::log_info(fmt::format("round {}: evaluated", result.round));
+      return receipt.send_again;
     }
     core::log_info(fmt::format("round {}: loss {:.4f}, {} targets, sent {} bytes{}",
                                result.round,

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <mutex>
 #include <string>
@@ -108,9 +109,34 @@ int serve(const transport::CoordinatorFile& file,
   return core.stopped() ? 0 : core::exit_code(core::ErrorKind::Preempted);
 }
 
+/// Sites would refuse a server that shows another member's certificate, one call after the other.
+void check_role(const transport::CoordinatorFile& file) {
+  const auto read = [](const std::filesystem::path& path) {
+    return storage::posix_filesystem().read_file(path, 1 << 16);
+  };
+  const transport::Identity identity{file.identity};
+  identity.check();
+  const auto now = std::chrono::duration_cast<std::chrono::seconds>(
+                       std::chrono::system_clock::now().time_since_epoch())
+                       .count();
+  const privacy::CertificateInfo info =
+      privacy::verify_certificate(read(identity.certificate()),
+                                  read(std::filesystem::path(file.authority) / "authority.pem"),
+                                  now);
+  if (info.role != privacy::Role::Coordinator) {
+    throw core::Error(
+        core::ErrorKind::Permission,
+        {.where = "coordinator",
+         .what = "this identity is not a coordinator's",
+         .got = fmt::format("{} '{}'", privacy::name_of(info.role), info.name),
+         .allowed = "the one that federate init has made, or an invited coordinator's"});
+  }
+}
+
 int run(const std::string& path) {
   transport::CoordinatorFile file;
   config::Document::from_file(path).fill(file);
+  check_role(file);
   const core::SteadyClock clock;
   storage::posix_filesystem().make_directories(file.folder);
   Account account(file);
@@ -136,6 +162,7 @@ int run(const std::string& path) {
 
 int main(int argc, char** argv) {
   using namespace kamerton;
+  ::setenv("GRPC_VERBOSITY", "NONE", 0);  // what goes wrong is said once, by us
   if (argc == 2 && std::string(argv[1]) == "--fault-points") {
     for (const std::string_view name : federation::fault_points()) {
       std::printf("%.*s\n", static_cast<int>(name.size()), name.data());

@@ -101,6 +101,12 @@ Authority Authority::create(const std::filesystem::path& folder,
 }
 
 Authority Authority::open(const std::filesystem::path& folder) {
+  if (!std::filesystem::exists(key_path(folder))) {
+    bad_data(kAuthorityWhere,
+             "there is no authority in '" + folder.string() + "'",
+             "no " + key_path(folder).string(),
+             "a folder that kamerton federate init NAME --authority DIR has made");
+  }
   Authority authority(folder, read_key_file(key_path(folder)));
   authority.certificate_ = read_text(certificate_path(folder));
   const CertificateInfo info = read_certificate(authority.certificate_);

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
+#include <utility>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -76,7 +78,51 @@ void check_budget(const PrivacyBudget& budget) {
   }
 }
 
+/// The file that names the ledger's last line.
+std::filesystem::path end_path(std::filesystem::path path) {
+  return path += ".head";
+}
+
+struct LedgerEnd {
+  int64_t lines = 0;
+  std::string digest;
+};
+
+/// nullopt: there is none.
+std::optional<LedgerEnd> read_end(const std::filesystem::path& path) {
+  const std::filesystem::path end = end_path(path);
+  if (!std::filesystem::exists(end)) {
+    return std::nullopt;
+  }
+  const std::string origin = "'" + end.string() + "'";
+  const LockedFile file(end, LockedFile::Mode::Read);
+  const core::Json json = core::parse_json(file.read(1 << 12), origin);
+  return LedgerEnd{core::json_int(json, "lines", origin),
+                   core::json_string(json, "digest", origin)};
+}
+
 }  // namespace
+
+/// Of the ledger as it was loaded. A crash may have come between a line and its end: the line
+/// before is named then.
+void BudgetLedger::check_end(const std::string& before_last) const {
+  const std::optional<LedgerEnd> end = read_end(path_);
+  const auto lines = static_cast<int64_t>(entries_.size()) + 1;
+  const bool named = end.has_value() && ((end->lines == lines && end->digest == last_digest_) ||
+                                         (end->lines + 1 == lines && end->digest == before_last));
+  if (!named && (end.has_value() || lines > 1)) {
+    bad_data(kBudgetLedgerWhere,
+             "the end of '" + path_.string() + "' was changed or cut: it is not the one that '" +
+                 end_path(path_).string() + "' names",
+             end.has_value() ? fmt::format("{} lines", lines) : "no such file",
+             end.has_value() ? fmt::format("{} lines", end->lines) : "the file beside the ledger");
+  }
+}
+
+void BudgetLedger::write_end() const {
+  const core::Json json = {{"lines", entries_.size() + 1}, {"digest", last_digest_}};
+  write_private_file(end_path(path_), json.dump() + "\n");
+}
 
 void BudgetLedger::load(std::string_view text) {
   const std::string name = "'" + path_.string() + "'";
@@ -86,6 +132,7 @@ void BudgetLedger::load(std::string_view text) {
   }
   entries_.clear();
   last_digest_.clear();
+  std::string before_last;
   for (size_t i = 0; i < lines.whole.size(); ++i) {
     const std::string origin = name + ", line " + std::to_string(i + 1);
     const core::Json json = core::parse_json(lines.whole[i], origin, {.max_bytes = 1 << 16});
@@ -104,9 +151,10 @@ void BudgetLedger::load(std::string_view text) {
       }
       entries_.push_back(entry_of(json, origin));
     }
-    last_digest_ = line_digest(lines.whole[i]);
+    before_last = std::exchange(last_digest_, line_digest(lines.whole[i]));
   }
   whole_bytes_ = lines.bytes;
+  check_end(before_last);
 }
 
 BudgetLedger BudgetLedger::open(const std::filesystem::path& path,
@@ -119,9 +167,16 @@ BudgetLedger BudgetLedger::open(const std::filesystem::path& path,
   ledger.path_ = path;
   std::string text = file.read(kBudgetLedgerMaxBytes);
   if (lines_of(text).whole.empty()) {  // new, or its very first write was cut short
+    if (read_end(path).has_value()) {
+      bad_data(kBudgetLedgerWhere,
+               "'" + path.string() + "' was emptied or removed: '" + end_path(path).string() +
+                   "' names what it held");
+    }
     file.truncate(0);
     file.append(head_line(site, data_set, budget) + "\n");
     text = file.read(kBudgetLedgerMaxBytes);
+    ledger.load(text);
+    ledger.write_end();
   }
   ledger.load(text);
   if (ledger.site_ != site || ledger.data_set_ != data_set) {
@@ -205,6 +260,7 @@ LedgerEntry BudgetLedger::reserve(const std::string& run,
   entries_.push_back(entry);
   last_digest_ = line_digest(line);
   whole_bytes_ += line.size() + 1;
+  write_end();
   return entry;
 }
 

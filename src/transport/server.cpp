@@ -2,6 +2,7 @@
 #include "kamerton/transport/server.h"
 
 #include <chrono>
+#include <string>
 
 #include <federation.grpc.pb.h>
 #include <fmt/format.h>
@@ -258,6 +259,25 @@ std::shared_ptr<grpc::ServerCredentials> credentials(const Identity& identity) {
 
 }  // namespace
 
+namespace {
+
+/// gRPC would take a port above 65535 as another one.
+void check_address(const std::string& listen) {
+  const size_t colon = listen.rfind(':');
+  const std::string port = colon == std::string::npos ? "" : listen.substr(colon + 1);
+  const bool digits = !port.empty() && port.size() <= 5 &&
+                      port.find_first_not_of("0123456789") == std::string::npos;
+  if (!digits || std::stoi(port) > 65535 || colon == 0) {
+    throw Error(ErrorKind::Config,
+                {.where = "transport.server",
+                 .what = "not an address to listen at",
+                 .got = "'" + listen + "'",
+                 .allowed = "ADDRESS:PORT with a port up to 65535; 0: any that is free"});
+  }
+}
+
+}  // namespace
+
 struct Server::State {
   Service service;
   std::unique_ptr<grpc::Server> server;
@@ -269,6 +289,7 @@ struct Server::State {
 
 Server::Server(federation::Coordinator& coordinator, const ServerOptions& options)
     : state_(new State(coordinator, options)) {
+  check_address(options.listen);
   options.identity.check();
   grpc::ResourceQuota quota("kamerton");
   quota.SetMaxThreads(options.max_threads);
@@ -279,11 +300,12 @@ Server::Server(federation::Coordinator& coordinator, const ServerOptions& option
   builder.RegisterService(&state_->service);
   state_->server = builder.BuildAndStart();
   if (state_->server == nullptr || state_->port == 0) {
-    throw Error(ErrorKind::Output,
-                {.where = "transport.server",
-                 .what = "cannot listen",
-                 .got = options.listen,
-                 .hint = "another address or port"});
+    throw Error(
+        ErrorKind::Output,
+        {.where = "transport.server",
+         .what = "cannot listen: the port is in use, or the address is none of this machine",
+         .got = options.listen,
+         .hint = "another address or port"});
   }
 }
 

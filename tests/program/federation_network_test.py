@@ -4,6 +4,7 @@ may not speak."""
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 
 import federation_test
@@ -193,6 +194,10 @@ class Network(Members):
         _, err = strict.communicate(timeout=60)
         self.assertEqual(strict.returncode, 77, err)
         self.assertIn("max_rounds", err)
+        account = self.run_program("federate", "audit", "at-b/net/site/audit.jsonl", "--certificate", "b/member.pem")
+        self.assert_success(account)
+        self.assertIn("refusal", account.out)
+        self.assertIn("max_rounds", account.out)
         self.folder.joinpath("b/policy.yaml").write_text(POLICY)
         impostor = self.start_program("federate", "site", "run.yaml", "--coordinator", f"127.0.0.1:{port}", "--identity", "impostor",
                                       "--set", "name=net", "--set", "data.train=[a.jsonl]", "--set", "output=at-x", "--give-up", 2)
@@ -202,6 +207,23 @@ class Network(Members):
         sites = [self.site(name, port) for name in SITES]
         for process in (*sites, coordinator):
             self.finish(process)
+
+    def test_a_coordinator_that_cannot_serve_says_why(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            for more, code, words in (
+                (["--listen", "127.0.0.1:99999"], 64, "up to 65535"), (["--listen", "somewhere"], 64, "ADDRESS:PORT"),
+                (["--listen", f"127.0.0.1:{port}"], 73, "in use"), (["--listen", "127.0.0.1:0", "--identity", "a"], 77, "not a coordinator's"),
+                (["--listen", "127.0.0.1:0", "--identity", "nowhere"], 64, "nowhere"),
+            ):
+                with self.subTest(more=more):
+                    result = self.run_program("federate", "coordinator", "run.yaml", "--authority", "authority", "--set", "name=net", *more, timeout=30)
+                    self.assert_refused(result, code, words)
+                    self.assertEqual(len(result.err.splitlines()), 1, result.err)
+        for command in (["invite", "x"], ["status"]):
+            self.assert_refused(self.run_program("federate", *command, "--authority", "nowhere"), 65, "federate init")
 
     def test_the_coordinator_needs_neither_libtorch_nor_mpi(self):
         program = pathlib.Path(support.PROGRAM).with_name("kamerton-coordinator")

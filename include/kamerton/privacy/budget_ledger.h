@@ -25,9 +25,10 @@ struct LedgerEntry {
 };
 
 /// A file of JSON lines: a head (site, data set, budget), then entries, each with the digest of the
-/// line before. Any number of processes may use it: every operation locks the file and reads what
-/// others have added. An entry is on the disk before reserve() returns, and reserve() returns
-/// before the noise is drawn: a crash can only overstate what was spent.
+/// line before; beside it PATH.head names the last one, so that a cut or edited end is seen, too.
+/// Any number of processes may use it: every operation locks the file and reads what others have
+/// added. An entry is on the disk before reserve() returns, and reserve() returns before the noise
+/// is drawn: a crash can only overstate what was spent.
 class BudgetLedger {
  public:
   /// Creates the file (mode 0600) or opens it. Throws ErrorKind::Permission when the file is of
@@ -58,6 +59,8 @@ class BudgetLedger {
  private:
   BudgetLedger() = default;
   void load(std::string_view text);
+  void check_end(const std::string& before_last) const;
+  void write_end() const;
   PrivacyAccountant accountant() const;
 
   std::filesystem::path path_;

@@ -122,8 +122,11 @@ TEST(BudgetLedger, AnUnfinishedLineIsCutAndNeverActedOn) {
   const LedgerFile file;
   file.open().reserve("run", "round 1", kRelease);
   const std::string whole = file.folder.read("ledger.jsonl");
+  const std::string end = file.folder.read("ledger.jsonl.head");
   file.open().reserve("run", "round 2", kRelease);
   const std::string longer = file.folder.read("ledger.jsonl");
+  file.folder.write("ledger.jsonl.head", end);  // a crash comes before the end is noted
+  EXPECT_EQ(file.open().entries().size(), 2);
   for (size_t size = whole.size(); size < longer.size(); ++size) {
     file.folder.write("ledger.jsonl", longer.substr(0, size));
     EXPECT_EQ(file.open().entries().size(), 1) << size;
@@ -149,6 +152,34 @@ TEST(BudgetLedger, AChangeACutOrAMoveOfALineIsNoticed) {
   const size_t second = good.find('\n') + 1;
   const size_t third = good.find('\n', second) + 1;
   noticed(good.substr(0, second) + good.substr(third));
+}
+
+TEST(BudgetLedger, AChangedOrCutEndIsNoticed) {
+  const LedgerFile file;
+  file.open();
+  const std::string fresh = file.folder.read("ledger.jsonl");
+  file.open().reserve("run", "round 1", kRelease);
+  file.open().reserve("run", "round 2", kRelease);
+  const std::string good = file.folder.read("ledger.jsonl");
+  const auto noticed = [&](const std::string& text) {
+    file.folder.write("ledger.jsonl", text);
+    test::expect_error(core::ErrorKind::Data, {"ledger.jsonl", ".head"}, [&] { file.open(); });
+    if (!text.empty()) {
+      test::expect_error(
+          core::ErrorKind::Data, {"changed or cut"}, [&] { BudgetLedger::read(file.path()); });
+    }
+  };
+  std::string edited = good;
+  edited.replace(edited.rfind("\"noise\":4.0"), 11, "\"noise\":9.0");
+  noticed(edited);
+  noticed(good.substr(0, good.rfind('\n', good.size() - 2) + 1));
+  noticed(good.substr(0, good.size() - 5));
+  noticed(fresh);
+  noticed("");
+  file.folder.write("ledger.jsonl", good);
+  EXPECT_EQ(file.open().entries().size(), 2);
+  std::filesystem::remove(file.path() + ".head");
+  test::expect_error(core::ErrorKind::Data, {"no such file"}, [&] { file.open(); });
 }
 
 TEST(BudgetLedger, BelongsToOneSiteDataSetAndBudget) {
