@@ -26,6 +26,7 @@ std::span<const config::NameElsewhere> names_elsewhere() {
       {"eval_dataset", "data.eval"},
       {"eval_steps", "train.eval_every"},
       {"ewc_lambda", "keep.ewc.strength"},
+      {"exclude_modules", "tuning.exclude"},
       {"finetuning_type", "tuning.method"},
       {"fraction_fit", "federation.cohort.size"},
       {"fsdp", "optim.zero_stage"},
