@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "kamerton/core/error.h"
@@ -24,6 +25,18 @@ void train_new_heads(const model::Decoder& decoder) {
   }
 }
 
+void refuse_unbuilt_dropout(const tuning::AdapterSpec& spec, const std::string& folder) {
+  if (!spec.unbuilt_dropout.empty()) {
+    throw core::Error(core::ErrorKind::Config,
+                      {.where = "cli.assemble",
+                       .what = folder + " cannot be trained further as it was: a dropout that is "
+                                        "not built",
+                       .got = fmt::format("{}", fmt::join(spec.unbuilt_dropout, ", ")),
+                       .allowed = "0",
+                       .hint = "set it to 0 in adapter_config.json to train without it"});
+  }
+}
+
 }  // namespace
 
 Tuned build_tuned(const RunConfig& config) {
@@ -34,6 +47,7 @@ Tuned build_tuned(const RunConfig& config) {
   if (adapts && config.tuning.adapter.has_value()) {
     tuned.start = tuning::PeftAdapter::open(*config.tuning.adapter);
     spec = tuned.start->spec();
+    refuse_unbuilt_dropout(spec, *config.tuning.adapter);
   } else if (adapts) {
     spec = tuning::AdapterSpec::from(config.tuning);
   } else if (config.tuning.adapter.has_value()) {
@@ -55,7 +69,7 @@ Tuned build_tuned(const RunConfig& config) {
   if (tuned.start.has_value()) {
     tuned.start->bind(*tuned.adapter);
   } else if (adapts) {
-    tuning::require_used_patterns(*tuned.adapter);
+    tuning::require_used_settings(*tuned.adapter);
   }
   if (config.tuning.neftune_noise_alpha > 0) {
     tuned.noise = tuning::Neftune::install(*tuned.decoder,

@@ -175,6 +175,9 @@ int run_eval(const po::variables_map& arguments, comm::Session* session) {
   const int64_t examples = number_of(arguments, "examples", 0);
   number_of(arguments, "limit", 0);
   number_of(arguments, "max-new-tokens", 1);
+  if (arguments.count("json") != 0 && world.rank() == 0) {
+    storage::check_output_file(storage::posix_filesystem(), arguments["json"].as<std::string>());
+  }
   mesh::choose_threads(session->topology());
   take_device(arguments["device"].as<std::string>(), *session);
   Subject subject(arguments, self);

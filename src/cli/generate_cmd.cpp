@@ -266,7 +266,8 @@ Command generate_command() {
                     "requests",
                     po::value<std::string>(),
                     "instead of a prompt: a file with {\"prompt\": ..., \"adapter\": NAME} a line; "
-                    "answers are JSON lines")(
+                    "other "
+                    "keys (an id) come back; answers are JSON lines")(
                     "mix",
                     po::value<std::vector<std::string>>(),
                     "NAME=DIR: an adapter that requests may name; may be repeated");

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "kamerton/config/load.h"
 #include "kamerton/core/error.h"
 #include "kamerton/storage/filesystem.h"
 
@@ -20,8 +21,30 @@ using core::ErrorKind;
 struct Request {
   std::string prompt;
   std::string adapter;  // "": the base
+  core::Json others;    // the user's own keys: an id, an expected answer
   int64_t number = tuning::AdapterMix::kBase;
 };
+
+/// The keys that go into the answer's line as they came; a misspelt one of ours is no such key.
+core::Json other_keys(const core::Json& object, const std::string& origin) {
+  core::Json others = core::Json::object();
+  for (const auto& [key, value] : object.items()) {
+    if (key == "prompt" || key == "adapter") {
+      continue;
+    }
+    const std::string meant = config::nearest(key, {"prompt", "adapter"});
+    if (key == "text" || !meant.empty()) {
+      throw Error(ErrorKind::Data,
+                  {.where = "cli.generate",
+                   .what = origin + " has a key that a request cannot have",
+                   .got = "'" + key + "'",
+                   .allowed = "prompt, adapter, and keys that come back as they are",
+                   .hint = key == "text" ? "the answer will be there" : "'" + meant + "'"});
+    }
+    others[key] = value;
+  }
+  return others;
+}
 
 std::vector<Request> read_requests(const std::string& path, const MixedModel& model) {
   const std::string text = storage::posix_filesystem().read_file(path, uint64_t{1} << 30);
@@ -37,7 +60,9 @@ std::vector<Request> read_requests(const std::string& path, const MixedModel& mo
     }
     const std::string origin = fmt::format("{}:{}", path, line_number);
     const core::Json object = core::parse_json(line, origin);
-    Request request{core::json_string(object, "prompt", origin), ""};
+    Request request{.prompt = core::json_string(object, "prompt", origin),
+                    .adapter = {},
+                    .others = other_keys(object, origin)};
     request.number = model.number_of(object, origin);
     if (request.number != tuning::AdapterMix::kBase) {
       request.adapter = core::json_string(object, "adapter", origin);
@@ -98,7 +123,8 @@ void generate_requests(const po::variables_map& arguments,
   };
   const std::vector<model::Generated> answers = model::generate(model.decoder(), prompts, mixed);
   for (size_t i = 0; i < answers.size(); ++i) {
-    core::Json line = {{"prompt", requests[i].prompt}};
+    core::Json line = requests[i].others;
+    line["prompt"] = requests[i].prompt;
     if (!requests[i].adapter.empty()) {
       line["adapter"] = requests[i].adapter;
     }

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kamerton/core/error.h"
+#include "kamerton/core/json.h"
 #include "kamerton/text/bundle.h"
 
 #include "impl_access.h"
@@ -37,6 +38,40 @@ std::string_view trimmed(std::string_view text) {
              : text.substr(first, text.find_last_not_of(kSpaces) - first + 1);
 }
 
+bool has_tools(const core::Json& variables) {
+  const core::Json* tools = core::json_find(variables, "tools");
+  return tools != nullptr && !tools->empty();
+}
+
+core::Json without_tools(core::Json variables) {
+  variables.erase("tools");
+  return variables;
+}
+
+/// "name" of {"type": "function", "function": {"name": ...}}, or of the function itself.
+std::string call_name(const core::Json& call) {
+  const core::Json* inner = call.is_object() ? core::json_find(call, "function") : nullptr;
+  const core::Json& function = inner != nullptr ? *inner : call;
+  const core::Json* name = function.is_object() ? core::json_find(function, "name") : nullptr;
+  return name != nullptr && name->is_string() ? name->get<std::string>() : std::string();
+}
+
+/// Whether a message calls a function whose name is nowhere in the text.
+bool drops_calls(const core::Json& messages, const std::string& rendered) {
+  for (const core::Json& message : messages) {
+    const core::Json* calls = core::json_find(message, "tool_calls");
+    if (calls == nullptr || !calls->is_array()) {
+      continue;
+    }
+    for (const core::Json& call : *calls) {
+      if (rendered.find(call_name(call)) == std::string::npos) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
 constexpr std::pair<Personal, Rule> kPersonalRules[] = {{Personal::Email, Rule::Email},
                                                         {Personal::Phone, Rule::Phone},
                                                         {Personal::Pesel, Rule::Pesel},
@@ -52,6 +87,8 @@ void RecordSums::merge(const RecordSums& other) {
   targets += other.targets;
   with_targets += other.with_targets;
   with_end += other.with_end;
+  good += other.good;
+  bad += other.bad;
 }
 
 bool RecordCheck::is_end(int32_t id) const {
@@ -75,6 +112,8 @@ std::optional<Record> RecordCheck::check(
     return std::nullopt;
   }
   check_texts(*record, number, tally);
+  sums.good += record->label == true ? 1 : 0;
+  sums.bad += record->label == false ? 1 : 0;
   if (data_->has_own_tokens()) {  // nothing is trained that a mask or an end could be missing of
     ++sums.prepared;
     return record;
@@ -200,9 +239,14 @@ void RecordCheck::check_fit(const Tokenized& tokenized,
 void RecordCheck::check_rendering(const Record& record, int64_t number, Tally& tally) const {
   text::RenderOptions options;
   options.now = data_->config.template_time;
-  const std::string rendered =
-      data_->bundle.chat_template->render(*record.messages, options, *record.template_variables)
-          .text;
+  const core::Json& variables = *record.template_variables;
+  const text::ChatTemplate& form = *data_->bundle.chat_template;
+  const std::string rendered = form.render(*record.messages, options, variables).text;
+  if (drops_calls(*record.messages, rendered) ||
+      (has_tools(variables) &&
+       form.render(*record.messages, options, without_tools(variables)).text == rendered)) {
+    tally.add(Rule::ToolsDropped, number);
+  }
   bool dropped = false;
   visit_texts(record, [&](Speaker, std::string_view text) {
     // Templates take earlier turns' thinking out on purpose.

@@ -19,6 +19,8 @@ struct RecordSums {
   int64_t targets = 0;
   int64_t with_targets = 0;
   int64_t with_end = 0;  ///< an end token is trained
+  int64_t good = 0;      ///< of answers with a label
+  int64_t bad = 0;
   void merge(const RecordSums& other);
 };
 

@@ -160,8 +160,15 @@ class Pass {
   std::atomic<int64_t> next_ = 0;
 };
 
+void check_labels(const RecordSums& sums, const char* name, Tally& tally) {
+  if (sums.good + sums.bad > 1 && (sums.good == 0 || sums.bad == 0)) {
+    tally.add(Rule::OneLabel, -1, fmt::format("{}: {} true, {} false", name, sums.good, sums.bad));
+  }
+}
+
 /// Rules about a set as a whole.
 void check_set(const Dataset::Impl& data, const RecordSums& sums, const char* name, Tally& tally) {
+  check_labels(sums, name, tally);
   if (sums.prepared == 0) {
     return;
   }
@@ -234,6 +241,7 @@ VerifyReport report_of(const Sets& sets, const Totals& totals, std::vector<Rule>
       case Rule::TemplateForm:
         return totals.tally.count(rule);
       case Rule::FewTargets:
+      case Rule::OneLabel:
       case Rule::EndNeverTrained:
       case Rule::EndRarelyTrained:
         return sets.eval != nullptr ? 2 : 1;
@@ -301,6 +309,7 @@ VerifyReport verify_quick(const Dataset& train, const Dataset* eval) {
                   first ? totals.train : totals.eval);
     }
   }
+  check_labels(totals.train, "training", totals.tally);
   const auto bytes = [](const Dataset& set) { return set.summary().bytes; };
   if (eval != nullptr && bytes(train) + bytes(*eval) <= kQuickLeakBytes) {
     report_exact_leaks(sets.numbered(), totals.tally);

@@ -159,6 +159,25 @@ std::optional<Name> split_layer(std::string_view name, std::string_view prefix) 
   return Name(number, name.substr(dot + 1));
 }
 
+/// Files of early 2024 have one tensor an expert: of "ffn_up_exps.weight" the number in
+/// "ffn_up.3.weight", nothing for other names.
+std::optional<std::string_view> expert_of(std::string_view all, std::string_view name) {
+  constexpr std::string_view kAll = "_exps.weight";
+  constexpr std::string_view kTail = ".weight";
+  if (!all.ends_with(kAll)) {
+    return std::nullopt;
+  }
+  const std::string_view head = all.substr(0, all.size() - kAll.size());
+  if (name.size() <= head.size() + 1 + kTail.size() || !name.starts_with(head) ||
+      name[head.size()] != '.' || !name.ends_with(kTail)) {
+    return std::nullopt;
+  }
+  const size_t begin = head.size() + 1;
+  const std::string_view number = name.substr(begin, name.size() - begin - kTail.size());
+  return number.find_first_not_of("0123456789") == std::string_view::npos ? std::optional(number)
+                                                                          : std::nullopt;
+}
+
 }  // namespace
 
 const GgufFamily* gguf_family(std::string_view gguf, bool experts) {
@@ -210,6 +229,11 @@ std::optional<std::string> name_from_gguf(const GgufFamily& family, const std::s
     for (const auto& [gguf, ours] : family.layer_names) {
       if (layer->second == gguf) {
         return fmt::format("model.layers.{}.{}", layer->first, ours);
+      }
+      if (const auto expert = expert_of(gguf, layer->second)) {
+        std::string target(ours);
+        target.replace(target.find('*'), 1, *expert);
+        return fmt::format("model.layers.{}.{}", layer->first, target);
       }
     }
   }

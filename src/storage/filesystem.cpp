@@ -169,6 +169,16 @@ void write_file_atomic(FileSystem& files,
   files.sync_directory(path.parent_path());
 }
 
+void check_output_file(FileSystem& files, const std::filesystem::path& path) {
+  if (files.is_directory(path)) {
+    throw_write_error(kFilesystemWhere, path, EISDIR);
+  }
+  auto temporary = path;
+  temporary += ".tmp";
+  files.write_file(temporary, {});
+  files.remove_all(temporary);
+}
+
 void sync_file(const std::filesystem::path& path) {
   Descriptor file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
   if (!file) {

@@ -349,7 +349,28 @@ void Adapter::initialise(const tensor::Parameter& parameter,
   out.copy_(values);
 }
 
-void require_used_patterns(const Adapter& adapter) {
+namespace {
+
+void require_biases(const Adapter& adapter) {
+  const auto parameters = adapter.decoder().parameters();
+  const bool trained =
+      std::any_of(parameters.begin(), parameters.end(), [](const tensor::ParameterPtr& one) {
+        return !one->adapter && one->trainable && one->name.ends_with(".bias");
+      });
+  if (adapter.spec().bias != "none" && !trained) {
+    throw Error(ErrorKind::Config,
+                {.where = "tuning.adapter",
+                 .what = adapter.spec().bias == "all" ? "the model has no biases to train"
+                                                      : "the adapter's targets have no biases",
+                 .got = "tuning.bias: " + adapter.spec().bias,
+                 .allowed = "none"});
+  }
+}
+
+}  // namespace
+
+void require_used_settings(const Adapter& adapter) {
+  require_biases(adapter);
   std::vector<std::string> modules = adapter.modules();
   modules.push_back(adapter.decoder().config().names.embedding);
   for (const char* key : {"rank_pattern", "alpha_pattern", "n_frequency_pattern"}) {

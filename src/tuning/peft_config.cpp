@@ -240,6 +240,20 @@ std::string name_of_hub(const std::string& name) {
          std::regex_replace(std::regex_replace(name, owner, "_adapters."), first, "adapter_down.");
 }
 
+/// Dropout of ranks, modules or inputs that `method` has no setting for.
+std::vector<std::string> unbuilt_dropout(const Method& method, const Json& config) {
+  std::vector<std::string> found;
+  for (const auto& [key, value] : config.items()) {
+    const bool known = std::any_of(method.settings.begin(),
+                                   method.settings.end(),
+                                   [&key = key](const Setting& one) { return one.name == key; });
+    if (key.ends_with("dropout") && !known && value.is_number() && value != 0) {
+      found.push_back(fmt::format("{}: {}", key, value.dump()));
+    }
+  }
+  return found;
+}
+
 AdapterSpec read_config(const Json& config, const std::string& origin) {
   if (is_hub_config(config)) {
     return read_hub(config, origin);
@@ -277,6 +291,7 @@ AdapterSpec read_config(const Json& config, const std::string& origin) {
     spec.keeps_tie = *ties == true;
   }
   spec.layers_to_transform = read_layers(config, origin);
+  spec.unbuilt_dropout = unbuilt_dropout(*method, config);
   if (const Json* bias = core::json_find(config, "bias"); bias != nullptr) {
     spec.bias = bias->is_string() ? bias->get<std::string>() : bias->dump();
     spec.bias = spec.bias.ends_with("_only") ? "lora_only" : spec.bias;

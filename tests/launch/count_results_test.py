@@ -54,6 +54,15 @@ class Counting(unittest.TestCase):
         both = gtest(4, 4) + gtest(4, 3, failed=1)
         self.assertEqual(count(entry("d", "fail", both, "<failure/>")), ("3 passed, 1 failed", 1))
 
+    def test_cases_of_a_unittest_script_count_each(self):
+        ran = lambda text: "...\n----\n" + text + "\n"
+        passed = entry("p", output=ran("Ran 7 tests in 70.363s\n\nOK"))
+        skipped = entry("s", output=ran("Ran 3 tests in 0.010s\n\nOK (skipped=2)"))
+        whole = entry("w", output=ran("Ran 0 tests in 0.000s\n\nOK (skipped=1)"))
+        bad = entry("b", "fail", ran("Ran 5 tests in 1.000s\n\nFAILED (failures=1, errors=1, skipped=1)"), "<failure/>")
+        self.assertEqual(count(passed, skipped, whole), ("8 passed, 0 failed, 3 skipped", 0))
+        self.assertEqual(count(bad), ("2 passed, 2 failed, 1 skipped", 1))
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=1)

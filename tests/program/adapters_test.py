@@ -85,6 +85,7 @@ class Adapters(support.ProgramTest):
             ("houlsby", "settings=['init_weights=foo']", "mam_adapter"), ("houlsby", "settings=['bottleneck_size=\"a\"']", "bottleneck_size"),
             ("prompt_tuning", "settings=['prompt_tuning_init=TEXT']", "RANDOM"), ("prefix_tuning", "settings=['num_virtual_tokens=300']", "256 positions"),
             ("ln_tuning", "targets=[q_proj]", "no norm"), ("vera", "settings=['projection_prng_key=-1']", "projection_prng_key"),
+            ("lora", "bias=all", "the model has no biases"), ("lora", "bias=lora_only", "targets have no biases"),
         ):
             with self.subTest(method=method, setting=setting):
                 result = self.run_program("plan", "configs/debug/tiny.yaml", "--set", f"tuning.method={method}", "--set", f"tuning.{setting}")
@@ -92,6 +93,18 @@ class Adapters(support.ProgramTest):
         left = self.run_program("plan", "configs/debug/tiny.yaml", "--set", "tuning.method=lora", "--set", "tuning.exclude=[nothing]")
         self.assert_success(left)
         self.assertIn("no module is excluded by 'nothing'", left.err)
+
+    def test_dropout_that_is_not_built_does_not_go_unnoticed(self):
+        self.assert_success(self.train("lokr", *self.words("lokr")))
+        adapter = self.folder / "runs/lokr/adapter"
+        config = json.loads((adapter / "adapter_config.json").read_text())
+        for value, code in ((0.1, 64), (0.0, 0)):
+            (adapter / "adapter_config.json").write_text(json.dumps(config | {"rank_dropout": value}))
+            self.assert_success(self.run_program("adapter", "show", adapter))  # nothing is trained there
+            further = self.train(f"further-{code}", *self.words("lokr"), "--set", f"tuning.adapter={adapter}")
+            self.assertEqual(further.code, code, str(further))
+            if code:
+                self.assert_refused(further, code, "rank_dropout: 0.1", "adapter_config.json")
 
     def test_what_a_run_writes_is_shown(self):
         self.assert_success(self.train("ia3", *self.words("ia3")))

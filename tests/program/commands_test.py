@@ -131,6 +131,25 @@ class RealModel(support.ProgramTest):
         self.assert_refused(story("--prompt", os.fsdecode(b"caf\xe9")), 65, "UTF-8")
         self.assert_refused(story("--prompt", "a", "b"), 64, "kamerton: [cli.generate]", "--help")
 
+    def test_a_request_keeps_its_own_keys_and_a_misspelt_one_is_refused(self):
+        requests = self.folder / "requests.jsonl"
+        answer = lambda: self.run_program("generate", "--model", self.model, "--requests", "requests.jsonl", "-n", "4")
+        requests.write_text('{"id": 7, "prompt": "Once", "tags": ["a"]}\n')
+        result = answer()
+        self.assert_success(result)
+        line = json.loads(result.out)
+        self.assertEqual((line["id"], line["prompt"], line["tags"]), (7, "Once", ["a"]))
+        for key, words in (("adaptor", "'adapter'"), ("text", "the answer will be there")):
+            requests.write_text('{"prompt": "Once"}\n' + json.dumps({"prompt": "Once", key: "x"}) + "\n")
+            self.assert_refused(answer(), 65, "requests.jsonl:2", f"'{key}'", words)
+
+    def test_a_file_of_figures_that_cannot_be_written_is_told_before_the_work(self):
+        (self.folder / "data.jsonl").write_text('{"prompt": "Once", "completion": " upon a time"}\n')
+        for path in ("nowhere/x.json", "."):
+            result = self.run_program("eval", "--model", self.model, "--data", "data.jsonl", "--json", path)
+            self.assert_refused(result, 73, path)
+            self.assertEqual(result.out, "")
+
     def test_numbers_of_an_evaluation_that_cannot_be_are_refused(self):
         for option in ("--rows=0", "--limit=-3", "--examples=-1", "--max-new-tokens=0"):
             result = self.run_program("eval", "--model", self.model, "--data", "configs/debug/sums.jsonl", option)

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counts single tests in the JUnit file that ctest wrote; the last line is `N passed, N failed[, N skipped]`.
 
-ctest knows programs only. A GoogleTest program prints how many of its cases passed, failed and were skipped, so these are
-read from its output. Under mpirun several ranks may print a summary: the entry counts once, by the summary with most
-failures and then most cases. An entry without a summary (a script, a crashed program) counts as one test by its exit status.
+ctest knows programs only. A GoogleTest program and a script of Python's unittest print how many of their cases passed,
+failed and were skipped, so these are read from the output. Under mpirun several ranks may print a summary: the entry
+counts once, by the summary with most failures and then most cases. An entry without a summary (a plain script, a crashed
+program) counts as one test by its exit status.
 """
 
 import re
@@ -15,10 +16,23 @@ RAN = re.compile(r"^\[=+\] (\d+) tests? from \d+ test (?:suites?|cases?) ran\.",
 PASSED = re.compile(r"^\[  PASSED  \] (\d+) tests?\.", re.M)
 FAILED = re.compile(r"^\[  FAILED  \] (\d+) tests?, listed below:", re.M)
 SKIPPED = re.compile(r"^\[  SKIPPED \] (\d+) tests?, listed below:", re.M)
+UNITTEST = re.compile(r"^Ran (\d+) tests? in [\d.]+s\n\n(?:OK|FAILED|NO TESTS RAN)(?: \((.*)\))?$", re.M)
+
+
+def unittest_summaries(output):
+    """Yields (failed, passed, skipped) for each summary of unittest in `output`."""
+    for match in UNITTEST.finditer(output):
+        parts = dict(part.split("=") for part in (match.group(2) or "").split(", ") if "=" in part)
+        numbers = {name: int(number) for name, number in parts.items()}
+        failed = numbers.get("failures", 0) + numbers.get("errors", 0) + numbers.get("unexpected successes", 0)
+        skipped = numbers.get("skipped", 0)
+        # A part of a test (subTest) fails by itself, and a class that is skipped whole is not among those that ran.
+        yield failed, max(0, int(match.group(1)) - failed - skipped), skipped
 
 
 def summaries(output):
-    """Yields (failed, passed, skipped) for each GoogleTest summary in `output`."""
+    """Yields (failed, passed, skipped) for each summary in `output`."""
+    yield from unittest_summaries(output)
     starts = [match.start() for match in RAN.finditer(output)]
     for start, end in zip(starts, starts[1:] + [len(output)]):
         part = output[start:end]

@@ -49,6 +49,10 @@ void write_file_atomic(FileSystem& files,
                        const std::filesystem::path& path,
                        std::string_view bytes);
 
+/// To be asked before long work whose result will be written to `path`: makes the temporary file of
+/// write_file_atomic and removes it. Throws as that would.
+void check_output_file(FileSystem& files, const std::filesystem::path& path);
+
 /// fsync of one regular file.
 void sync_file(const std::filesystem::path& path);
 

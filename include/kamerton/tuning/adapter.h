@@ -48,6 +48,9 @@ struct AdapterSpec {
   std::string bias = "none";                 ///< none | all | lora_only: biases trained beside it
   /// A tied head stays tied to an embedding among modules_to_save (PEFT's ensure_weight_tying).
   bool keeps_tie = false;
+  /// Dropout that its file asks for while it is trained and that is not built ("module_dropout:
+  /// 0.1").
+  std::vector<std::string> unbuilt_dropout = {};
 
   /// ErrorKind::Config for a method or setting that does not exist (with the nearest name) or a
   /// value of another type or range. Not for the methods "full" and "partial".
@@ -157,9 +160,9 @@ class AdapterSwitch {
   DropoutKeys& keys_;
 };
 
-/// ErrorKind::Config when an expression of a pattern (rank_pattern, ...) matches none of the
-/// modules that the adapter changes.
-void require_used_patterns(const Adapter& adapter);
+/// Of a new adapter. ErrorKind::Config when an expression of a pattern (rank_pattern, ...) matches
+/// none of the modules that it changes, or biases are wanted where there are none.
+void require_used_settings(const Adapter& adapter);
 
 /// Makes the base parameters of a decoder with whole weights what they are at the adapter's start
 /// (changes_base), for values that continue from there: PiSSA's and OLoRA's unconverted files.

@@ -210,6 +210,48 @@ TEST_F(Verify, ATemplateThatDropsTextIsAWarning) {
   expect(found, "template_drops", Severity::Warning, 1);
 }
 
+TEST_F(Verify, ATemplateThatDropsToolsOrCallsIsAWarning) {
+  const std::string form =
+      "{%- if tools and show %}{{- tools | tojson }}{%- endif %}{%- for m in messages %}"
+      "{{- '<|im_start|>' + m['role'] + '\n' }}{%- if m['role'] == 'assistant' %}"
+      "{%- generation %}{{- m['content'] }}{%- if show and m['tool_calls'] %}"
+      "{{- m['tool_calls'] | tojson }}{%- endif %}{{- '<|im_end|>' }}{%- endgeneration %}"
+      "{%- else %}{{- m['content'] + '<|im_end|>' }}{%- endif %}{%- endfor %}";
+  const auto function = [](const char* name) {
+    return core::Json{{"type", "function"}, {"function", {{"name", name}}}};
+  };
+  const core::Json plain = core::Json::array({{{"role", "user"}, {"content", "is it open"}},
+                                              {{"role", "assistant"}, {"content", "it is open"}}});
+  core::Json calling = plain;
+  calling[1]["tool_calls"] = core::Json::array({function("opening_hours")});
+  const std::string records =
+      core::Json{{"messages", plain}}.dump() + "\n" +
+      core::Json{{"messages", plain}, {"tools", core::Json::array({function("weather")})}}.dump() +
+      "\n" + core::Json{{"messages", calling}}.dump() + "\n";
+
+  bundle = byte_bundle(("{%- set show = false %}" + form).c_str());
+  expect(run(records), "tools_dropped", Severity::Warning, 2);
+  bundle = byte_bundle(("{%- set show = true %}" + form).c_str());
+  EXPECT_EQ(run(records).of("tools_dropped"), nullptr);
+}
+
+TEST_F(Verify, AnswersWithOneLabelAloneAreAWarning) {
+  const auto answers = [](bool second) {
+    std::string lines;
+    for (const bool label : {true, second}) {
+      lines += core::Json{{"prompt", "is it open"}, {"completion", "yes it is"}, {"label", label}}
+                   .dump() +
+               "\n";
+    }
+    return lines;
+  };
+  const Found found = run(answers(true));
+  ASSERT_NE(found.of("one_label"), nullptr) << found.report.text();
+  EXPECT_EQ(found.of("one_label")->severity, Severity::Warning);
+  EXPECT_EQ(found.of("one_label")->places, std::vector<std::string>{"training: 2 true, 0 false"});
+  EXPECT_EQ(run(answers(false)).of("one_label"), nullptr);
+}
+
 TEST_F(Verify, DoubledBeginOfTextIsAnError) {
   bundle.bos = 257;
   bundle.chat_template = text::ChatTemplate::from_text(

@@ -2,6 +2,7 @@
 #include "kamerton/model/gguf_export.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
@@ -93,6 +94,57 @@ TEST(GgufExport, AMixtureOfExpertsComesBackBitForBit) {
   const auto again = there_and_back(*decoder);
   expect_same_parameters(*decoder, *again);
   EXPECT_TRUE(at::equal(logits_of(*decoder), logits_of(*again)));
+}
+
+/// The file as it was written in early 2024: a tensor of each expert's matrix.
+void split_experts(const std::filesystem::path& from, const std::filesystem::path& to) {
+  const storage::GgufFile file = storage::GgufFile::open(from);
+  storage::GgufMetadata metadata;
+  for (const auto& [key, value] : file.metadata().items()) {
+    if (value.is_string()) {
+      metadata.add_text(key, value.get<std::string>());
+    } else if (value.is_number_float()) {
+      metadata.add_real(key, value.get<float>());
+    } else {
+      metadata.add_count(key, value.get<uint32_t>());
+    }
+  }
+  std::vector<storage::GgufDeclaration> tensors;
+  std::vector<std::span<const std::byte>> bytes;
+  for (const storage::GgufTensor& tensor : file.tensors()) {
+    const size_t mark = tensor.name.find("_exps.");
+    const int64_t parts = mark == std::string::npos ? 1 : tensor.shape[0];
+    const std::span<const std::byte> all = file.bytes(tensor);
+    for (int64_t i = 0; i < parts; ++i) {
+      std::string name = tensor.name;
+      std::vector<int64_t> shape = tensor.shape;
+      if (mark != std::string::npos) {
+        name.replace(mark, 5, fmt::format(".{}", i));
+        shape.erase(shape.begin());
+      }
+      tensors.push_back({name, tensor.type, shape});
+      const size_t size = all.size() / static_cast<size_t>(parts);
+      bytes.push_back(all.subspan(size * static_cast<size_t>(i), size));
+    }
+  }
+  storage::GgufWriter writer(to, metadata, tensors);
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    writer.append(tensors[i].name, bytes[i]);
+  }
+  writer.finish();
+}
+
+TEST(GgufImport, ReadsOneTensorAnExpert) {
+  const test::TemporaryFolder folder;
+  export_gguf((folder / "m.gguf").string(), *mixture(), whole_values(), {.type = GgmlType::F32});
+  split_experts(folder / "m.gguf", folder / "old.gguf");
+  ASSERT_NE(storage::GgufFile::open(folder / "old.gguf").find("blk.1.ffn_down.4.weight"), nullptr);
+  const auto imported = [&](const char* file, const char* to) {
+    import_gguf((folder / file).string(), (folder / to).string(), at::kFloat, {});
+    return test::read_text(folder / to / "model.safetensors");
+  };
+
+  EXPECT_EQ(imported("old.gguf", "old"), imported("m.gguf", "new"));
 }
 
 TEST(GgufImport, RefusesExpertsThatAreNotAsManyAsTheFileSays) {
