@@ -7,6 +7,7 @@
 #include <fmt/ranges.h>
 
 #include "kamerton/core/error.h"
+#include "kamerton/core/log.h"
 #include "kamerton/model/gguf_export.h"
 #include "kamerton/model/gguf_import.h"
 #include "kamerton/storage/gguf.h"
@@ -50,6 +51,25 @@ void refuse_filled_folder(const std::filesystem::path& folder, bool force) {
   }
 }
 
+/// By name; none, with a word about it, of a file of weights alone.
+std::map<std::string, std::string> tokenizer_files(const storage::GgufFile& file,
+                                                   const std::string& from) {
+  if (!text::has_gguf_tokenizer(file.metadata())) {
+    core::log_warning(from +
+                      " holds no tokenizer: the folder needs a tokenizer.json from elsewhere");
+    return {};
+  }
+  const text::GgufTokenizerFiles tokenizer = text::gguf_tokenizer_files(file.metadata(), from);
+  std::map<std::string, std::string> files = {
+      {"tokenizer.json", tokenizer.tokenizer_json},
+      {"tokenizer_config.json", tokenizer.tokenizer_config_json},
+      {"special_tokens_map.json", tokenizer.special_tokens_map_json}};
+  if (!tokenizer.chat_template.empty()) {
+    files["chat_template.jinja"] = tokenizer.chat_template;
+  }
+  return files;
+}
+
 int run_import(const po::variables_map& arguments, comm::Session*) {
   static const Command self = import_command();
   const std::filesystem::path from = required(arguments, "from", self);
@@ -58,16 +78,7 @@ int run_import(const po::variables_map& arguments, comm::Session*) {
   const at::ScalarType dtype = stored_type(arguments["dtype"].as<std::string>());
   if (from.extension() == ".gguf") {
     const storage::GgufFile file = storage::GgufFile::open(from);
-    const text::GgufTokenizerFiles tokenizer =
-        text::gguf_tokenizer_files(file.metadata(), from.string());
-    std::map<std::string, std::string> files = {
-        {"tokenizer.json", tokenizer.tokenizer_json},
-        {"tokenizer_config.json", tokenizer.tokenizer_config_json},
-        {"special_tokens_map.json", tokenizer.special_tokens_map_json}};
-    if (!tokenizer.chat_template.empty()) {
-      files["chat_template.jinja"] = tokenizer.chat_template;
-    }
-    model::import_gguf(from.string(), to.string(), dtype, files);
+    model::import_gguf(from.string(), to.string(), dtype, tokenizer_files(file, from.string()));
   } else if (std::filesystem::is_directory(from) || storage::PickledModel::is_one(from)) {
     const bool folder = std::filesystem::is_directory(from);
     const std::string base = (folder ? from : from.parent_path()).string();

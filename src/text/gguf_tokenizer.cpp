@@ -248,6 +248,12 @@ Json special_tokens(const GgufTokenizerSource& source) {
 
 }  // namespace
 
+bool has_gguf_tokenizer(const Json& metadata) {
+  const Json* model = core::json_find(metadata, "tokenizer.ggml.model");
+  return model == nullptr ? core::json_find(metadata, "tokenizer.ggml.tokens") != nullptr
+                          : *model != "no_vocab" && *model != "none";
+}
+
 GgufTokenizerFiles gguf_tokenizer_files(const Json& metadata, const std::string& origin) {
   GgufTokenizerSource source{metadata, origin};
   const Json* model = source.find("ggml.model");

@@ -140,6 +140,17 @@ class Gguf(support.ProgramTest):
         self.assert_success(self.run_program("import", "--from", "m.gguf", "--to", "again", "--dtype", "fp32"))
         self.assertEqual(self.ours("again", "Once upon a time"), self.ours(model, "Once upon a time"))
 
+    def test_a_file_without_a_tokenizer_comes_back_as_weights_alone(self):
+        model = self.model("tiny-llama")
+        shutil.copytree(model, self.folder / "bare", ignore=shutil.ignore_patterns("tokenizer*", "special_tokens*", "chat_template*"))
+        self.export("bare.gguf", "fp32", "--model", "bare")
+        imported = self.run_program("import", "--from", "bare.gguf", "--to", "again", "--dtype", "fp32")
+        self.assert_success(imported)
+        self.assertIn("holds no tokenizer", imported.err)
+        self.assertFalse((self.folder / "again/tokenizer.json").exists())
+        self.export("again.gguf", "fp32", "--model", "again")
+        self.assertEqual((self.folder / "again.gguf").stat().st_size, (self.folder / "bare.gguf").stat().st_size)
+
     def test_bad_requests_are_refused(self):
         model = self.model("stories260K")
         (self.folder / "there.gguf").write_text("x")

@@ -15,6 +15,9 @@ struct GgufTokenizerFiles {
   std::string chat_template;  ///< empty where the file has none
 };
 
+/// Whether there is anything to be read; files of weights alone have nothing, or say "no_vocab".
+bool has_gguf_tokenizer(const core::Json& metadata);
+
 /// `metadata`: the file's key-value pairs as one object, arrays as arrays. Understands
 /// tokenizer.ggml.model "gpt2" (byte-level BPE) with the pre-tokenizers that tokenizer.ggml.pre
 /// names, and "llama" (SentencePiece BPE from scores). Throws ErrorKind::Data for anything else.
