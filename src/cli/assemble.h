@@ -47,9 +47,6 @@ void fill_packed(const RunConfig& config, const Tuned& tuned, const model::Weigh
 /// that starts from nothing is switched off instead).
 bool has_own_reference(const RunConfig& config, const Tuned& tuned);
 
-/// The predicted memory of a rank, of `ranks` that each `shard_size` hold the model together.
-optim::MemoryPlan plan_run(const RunConfig& config, const Tuned& tuned, int shard_size, int ranks);
-
 /// Counts over all parameters.
 struct ParameterCounts {
   int64_t all = 0;

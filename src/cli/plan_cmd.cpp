@@ -9,6 +9,7 @@
 
 #include "assemble.h"
 #include "command.h"
+#include "run_plan.h"
 
 namespace kamerton::cli {
 namespace {
@@ -36,14 +37,16 @@ int run_plan(const po::variables_map& arguments, comm::Session*) {
              data::resolved_sequence_length(config.data, tuned.decoder->config().context()),
              config.data.micro_batch_rows);
   fmt::print("\nMemory of a rank, MiB, on {} rank(s); * is the configured stage\n", ranks);
-  fmt::print("{:<8}{:>12}{:>12}{:>12}{:>12}{:>12}{:>10}{:>10}{:>12}\n",
+  fmt::print("{:<8}{:>12}{:>12}{:>12}{:>10}{:>12}{:>12}{:>10}{:>12}{:>10}{:>12}\n",
              "stage",
              "parameters",
              "gradients",
              "optimizer",
+             "others",
              "transient",
              "activations",
              "head",
+             "generating",
              "base",
              "total");
   const int64_t configured = config.optim.zero_stage;
@@ -54,14 +57,16 @@ int run_plan(const po::variables_map& arguments, comm::Session*) {
     const auto mib = [](int64_t bytes) {
       return fmt::format("{:.0f}", static_cast<double>(bytes) / 1048576.0);
     };
-    fmt::print("{:<8}{:>12}{:>12}{:>12}{:>12}{:>12}{:>10}{:>10}{:>12}\n",
+    fmt::print("{:<8}{:>12}{:>12}{:>12}{:>10}{:>12}{:>12}{:>10}{:>12}{:>10}{:>12}\n",
                fmt::format("{}{}", stage, stage == configured ? " *" : ""),
                mib(plan.parameters),
                mib(plan.gradients),
                mib(plan.optimizer_state),
+               mib(plan.other_models),
                mib(plan.transient),
                mib(plan.activations),
                mib(plan.head),
+               mib(plan.generation),
                mib(plan.base),
                mib(plan.total()));
   }

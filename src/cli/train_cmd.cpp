@@ -26,6 +26,7 @@
 #include "phase.h"
 #include "redraw.h"
 #include "run_objective.h"
+#include "run_plan.h"
 #include "run_privacy.h"
 #include "run_reporter.h"
 #include "streamed_model.h"

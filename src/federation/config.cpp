@@ -113,7 +113,8 @@ void describe(config::Fields& f, CohortConfig& c) {
          {.text = "a round with fewer results leaves the model as it is", .min = 1});
   f.knob("deadline_s",
          c.deadline_s,
-         {.text = "a round waits so long for the next sign of progress of any site, then closes "
+         {.text = "a round waits so long for the next sign of progress of any site (joining, a "
+                  "sixteenth of an update, a result), then closes "
                   "without those that are missing",
           .unit = "seconds",
           .min = 0,

@@ -234,7 +234,9 @@ void Coordinator::join(const JoinRequest& request) {
     core::log_info(fmt::format("site {} has joined", request.site));
     fault_point("coordinator.joined");
   }
-  state.note_progress();
+  if (++state.effort_of(request.site).joins <= State::kJoinsOfRound) {
+    state.note_progress();
+  }
 }
 
 void Coordinator::leave(const std::string& site, const std::string& reason) {
@@ -292,6 +294,8 @@ int64_t Coordinator::update_bytes() const {
 
 Receipt Coordinator::submit(const Submission& submission) {
   State& state = *state_;
+  // From the check of the bytes to the journal nobody else with this site's name changes them.
+  const std::lock_guard upload(state.upload_mutex(submission.site));
   bool trains = false;
   {
     const std::lock_guard lock(state.mutex);
@@ -323,8 +327,8 @@ Receipt Coordinator::submit(const Submission& submission) {
   if (verdict == Verdict::Accept) {
     state.record({{"event", "accept"}, {"result", submission.to_json()}});
     fault_point("coordinator.accepted");
+    state.note_progress();
   }
-  state.note_progress();
   return {verdict, false};
 }
 

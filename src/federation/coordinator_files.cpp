@@ -45,6 +45,31 @@ int64_t read_progress(const RangeFile& file, int64_t shard) {
 
 }  // namespace
 
+std::mutex& Coordinator::State::upload_mutex(const std::string& site) {
+  const std::lock_guard lock(mutex);
+  return upload_mutexes[site];
+}
+
+Coordinator::State::Effort& Coordinator::State::effort_of(const std::string& site) {
+  Effort& effort = efforts[site];
+  if (effort.round != machine.round()) {
+    effort = {.round = machine.round()};
+  }
+  return effort;
+}
+
+void Coordinator::State::note_upload(const std::string& site, int64_t bytes) {
+  constexpr int64_t kSteps = 16;
+  Effort& effort = effort_of(site);
+  effort.bytes += bytes;
+  const int64_t total = encoded_bytes();
+  const bool step = effort.bytes - effort.counted >= std::max<int64_t>(total / kSteps, 1);
+  if (step && effort.counted < 2 * total) {
+    effort.counted = effort.bytes;
+    note_progress();
+  }
+}
+
 std::pair<int64_t, int64_t> Coordinator::shard_range(int64_t bytes, int64_t index, int64_t count) {
   const auto cut = [&](int64_t i) {
     return static_cast<int64_t>(static_cast<__int128>(bytes) * i / count);
@@ -75,6 +100,7 @@ int64_t Coordinator::receive(const std::string& site,
                              int64_t offset,
                              std::span<const std::byte> bytes) {
   State& state = *state_;
+  const std::lock_guard upload(state.upload_mutex(site));
   int64_t total = 0;
   {
     const std::lock_guard lock(state.mutex);
@@ -82,7 +108,7 @@ int64_t Coordinator::receive(const std::string& site,
     check_shard(shard, shards);
     storage::posix_filesystem().make_directories(state.spool(round));
     total = state.encoded_bytes();
-    state.note_progress();
+    state.note_upload(site, static_cast<int64_t>(bytes.size()));
   }
   const std::filesystem::path update = state.spooled(site, round);
   const std::string progress_path = update.string() + ".progress";
@@ -95,12 +121,20 @@ int64_t Coordinator::receive(const std::string& site,
   const int64_t have = read_progress(progress, shard);
   const auto [begin, end] = shard_range(total, shard, shards);
   const auto count = static_cast<int64_t>(bytes.size());
-  if (offset != have || begin + offset + count > end) {
-    throw Error(ErrorKind::Data,
+  if (offset != have) {  // a cut stream's last pieces come late, or the site runs twice
+    throw Error(ErrorKind::Comm,
                 {.where = "federation.upload",
                  .what = "bytes of an update that do not follow",
                  .got = fmt::format("{} at {} of shard {}", count, offset, shard),
-                 .allowed = fmt::format("from {} to {}", have, end - begin)});
+                 .allowed = fmt::format("from {}", have),
+                 .hint = "is the site running twice?"});
+  }
+  if (begin + offset + count > end) {
+    throw Error(ErrorKind::Data,
+                {.where = "federation.upload",
+                 .what = "bytes beyond a shard's end",
+                 .got = fmt::format("{} at {} of shard {}", count, offset, shard),
+                 .allowed = fmt::format("up to {}", end - begin)});
   }
   RangeFile file = RangeFile::open_or_create(update, total);
   file.write(begin + offset, bytes);

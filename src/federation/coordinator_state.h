@@ -40,6 +40,18 @@ struct Coordinator::State {
   bool combining = false;
   std::map<std::string, int64_t> rounds_of;     ///< in how many a site's update was taken
   std::optional<privacy::SecureServer> secure;  ///< of the masked round under way
+  /// What a site has done in the round under way that counted, or may count, as progress.
+  struct Effort {
+    int64_t round = -1;
+    int64_t joins = 0;
+    int64_t bytes = 0;    ///< received
+    int64_t counted = 0;  ///< of these at the last sign of progress
+  };
+  /// A site that comes back again and again keeps no round open.
+  static constexpr int64_t kJoinsOfRound = 2;
+  std::map<std::string, Effort> efforts;  ///< by site
+  /// By site: whoever writes its spooled update or judges it. Taken before `mutex`.
+  std::map<std::string, std::mutex> upload_mutexes;
 
   State(CoordinatorOptions given, const core::Clock& time);
 
@@ -77,6 +89,11 @@ struct Coordinator::State {
   SiteEpsilon spent() const;
   void load_layout();
   void require_site(const std::string& site) const;
+  std::mutex& upload_mutex(const std::string& site);
+  Effort& effort_of(const std::string& site);
+  /// A sixteenth of an update is a sign of progress, and an update twice over is the last one: a
+  /// site that trickles, or sends for ever, keeps no round open.
+  void note_upload(const std::string& site, int64_t bytes);
   /// Throws unless the site owes a result of this round.
   void require_awaited(const std::string& site, int64_t round) const;
   std::filesystem::path folder(const char* part) const { return options.folder / part; }

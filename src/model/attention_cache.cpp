@@ -7,6 +7,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include "kamerton/model/generate.h"
 #include "kamerton/tensor/decode.h"
 
 namespace kamerton::model {
@@ -111,6 +112,16 @@ at::Tensor AttentionCache::attend_pages(int64_t layer,
     }
   }
   return tensor::attend_cached(q, rows, shape);
+}
+
+int64_t cache_bytes(const DecoderConfig& config,
+                    int64_t sequences,
+                    int64_t tokens,
+                    at::ScalarType dtype) {
+  constexpr int64_t kRows = AttentionCache::kPageRows;
+  const int64_t pages = (tokens + kRows - 1) / kRows;
+  return sequences * config.layers * pages * 2 * kRows * config.kv_size() *
+         static_cast<int64_t>(c10::elementSize(dtype));
 }
 
 }  // namespace kamerton::model

@@ -220,7 +220,9 @@ double mebibytes(int64_t bytes) {
 }  // namespace
 
 int64_t MemoryPlan::total() const {
-  return parameters + gradients + optimizer_state + transient + activations + head + kept + base;
+  const int64_t step = transient + activations + head + kept;
+  return parameters + gradients + optimizer_state + other_models + std::max(step, generation) +
+         base;
 }
 
 MemoryPlan plan_memory(const PlanRequest& request) {
@@ -251,8 +253,12 @@ std::string to_text(const MemoryPlan& plan) {
   const auto line = [](const char* name, int64_t bytes) {
     return fmt::format("  {:<16}{:>12.1f} MiB\n", name, mebibytes(bytes));
   };
+  const auto some = [&line](const char* name, int64_t bytes) {
+    return bytes > 0 ? line(name, bytes) : std::string();
+  };
   return line("parameters", plan.parameters) + line("gradients", plan.gradients) +
-         line("optimizer state", plan.optimizer_state) + line("units in use", plan.transient) +
+         line("optimizer state", plan.optimizer_state) + some("other models", plan.other_models) +
+         some("generating", plan.generation) + line("units in use", plan.transient) +
          line("activations", plan.activations) + line("head and loss", plan.head) +
          line("kept for reuse", plan.kept) + line("process", plan.base) +
          line("total a rank", plan.total()) + line("reduced a step", plan.reduced_per_step);

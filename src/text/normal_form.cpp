@@ -29,6 +29,9 @@ int combining_class(uint32_t c) {
 
 /// The character that a and b compose to, or 0.
 uint32_t composed(uint32_t a, uint32_t b) {
+  if (b == 0x11A7) {
+    return 0;  // where the trailing jamo are counted from, none itself; utf8proc 2.8 errs
+  }
   std::array<utf8proc_int32_t, 3> pair{
       static_cast<utf8proc_int32_t>(a), static_cast<utf8proc_int32_t>(b), 0};
   const auto options = static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE);

@@ -16,6 +16,7 @@ constexpr std::pair<ErrorKind, StatusCode> kCodes[] = {
     {ErrorKind::Data, StatusCode::INVALID_ARGUMENT},
     {ErrorKind::Config, StatusCode::FAILED_PRECONDITION},
     {ErrorKind::NoProgress, StatusCode::ABORTED},
+    {ErrorKind::Comm, StatusCode::UNAVAILABLE},  // to be tried again
     {ErrorKind::Io, StatusCode::DATA_LOSS},
     {ErrorKind::Internal, StatusCode::INTERNAL}};
 

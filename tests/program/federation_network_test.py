@@ -208,6 +208,22 @@ class Network(Members):
         for process in (*sites, coordinator):
             self.finish(process)
 
+    def test_a_site_that_is_started_twice_does_not_stop_the_run(self):
+        coordinator, port = self.coordinator()
+        sites = [self.site(name, port) for name in SITES]
+        twin = self.site("b", port, "output=at-twin", identity="c")  # other data, another folder, the same certificate
+        same = self.site("c", port)  # the same folder
+        self.finish(coordinator)
+        self.finish(sites[0])
+        self.finish(sites[1])
+        ends = []
+        for process in (sites[2], twin, same):
+            _, err = process.communicate(timeout=60)
+            ends.append(process.returncode)
+            self.assertIn(process.returncode, (0, 73, 77), err)
+        self.assertEqual(ends.count(73), 1, "one of two processes in one folder is told so")
+        self.assertTrue(self.model())
+
     def test_a_coordinator_that_cannot_serve_says_why(self):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))

@@ -2,6 +2,8 @@
 // A clock that stands until the test turns it.
 #pragma once
 
+#include <atomic>
+
 #include "kamerton/core/clock.h"
 
 namespace kamerton::support {
@@ -9,10 +11,10 @@ namespace kamerton::support {
 class ManualClock : public core::Clock {
  public:
   double now_s() const override { return now_; }
-  void advance(double seconds) { now_ += seconds; }
+  void advance(double seconds) { now_ = now_ + seconds; }  ///< by one thread
 
  private:
-  double now_ = 1000.0;
+  std::atomic<double> now_ = 1000.0;
 };
 
 }  // namespace kamerton::support

@@ -49,4 +49,10 @@ std::vector<Generated> generate(Decoder& decoder,
                                 const SampleOptions& options,
                                 const TokenCallback& on_token = {});
 
+/// Bytes of cached keys and values of so many sequences of so many tokens each: whole pages.
+int64_t cache_bytes(const DecoderConfig& config,
+                    int64_t sequences,
+                    int64_t tokens,
+                    at::ScalarType dtype);
+
 }  // namespace kamerton::model

@@ -48,10 +48,14 @@ struct MemoryPlan {
   int64_t optimizer_state = 0;  ///< moments and masters
   int64_t transient =
       0;  ///< gathered units (stage 3), the unit's unreduced gradient (stages 2, 3), reduce buffers
-  int64_t activations = 0;  ///< saved for backward, and the largest block's working set
-  int64_t head = 0;         ///< chunk of logits and the gradient of the hidden states
-  int64_t kept = 0;         ///< freed, and kept by the allocator for the next step
-  int64_t base = 0;         ///< the process before a model is loaded
+  int64_t activations = 0;   ///< saved for backward, and the largest block's working set
+  int64_t head = 0;          ///< chunk of logits and the gradient of the hidden states
+  int64_t kept = 0;          ///< freed, and kept by the allocator for the next step
+  int64_t other_models = 0;  ///< frozen ones beside it: reference, teacher, judges
+  /// While answers are generated, instead of transient, activations, head and kept: keys and
+  /// values, and weights that are gathered for it.
+  int64_t generation = 0;
+  int64_t base = 0;  ///< the process before a model is loaded
   /// Not memory, and no part of total(): gradients that a rank gives to reductions in a step.
   int64_t reduced_per_step = 0;
 

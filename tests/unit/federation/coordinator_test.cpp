@@ -2,10 +2,12 @@
 #include "kamerton/federation/coordinator.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -262,14 +264,14 @@ TEST(Coordinator, LyingAndStrangeMessagesAreRefusedAndTheRunGoesOn) {
   ASSERT_EQ(task.kind, Task::Kind::Train);
   std::vector<std::byte> bytes = sites[0].update(task);
   const std::span<const std::byte> all(bytes);
-  test::expect_error(ErrorKind::Data, {"do not follow"}, [&] {
+  test::expect_error(ErrorKind::Comm, {"do not follow"}, [&] {
     coordinator.receive("a", 0, 0, 1, 5, all.first(10));
   });
   test::expect_error(ErrorKind::Data, {"no such shard"}, [&] {
     coordinator.receive("a", 0, 3, 2, 0, all.first(10));
   });
   std::vector<std::byte> long_bytes(bytes.size() + 1);
-  test::expect_error(ErrorKind::Data, {"do not follow"}, [&] {
+  test::expect_error(ErrorKind::Data, {"beyond a shard's end"}, [&] {
     coordinator.receive("a", 0, 0, 1, 0, long_bytes);
   });
   test::expect_error(ErrorKind::Permission, {"awaited"}, [&] {
@@ -287,6 +289,61 @@ TEST(Coordinator, LyingAndStrangeMessagesAreRefusedAndTheRunGoesOn) {
     coordinator.submit(sites[0].submission(task, bytes));
   });
   EXPECT_TRUE(coordinator.task("a").kind == Task::Kind::Train) << "not counted";
+}
+
+/// Twins of a site send different updates at once, until `over`.
+void work_against_each_other(Coordinator& coordinator,
+                             FakeSite& site,
+                             bool altered,
+                             const std::atomic<bool>& over) {
+  while (!over) {
+    try {
+      const Task task = coordinator.task("c");
+      if (task.kind != Task::Kind::Train) {
+        std::this_thread::yield();
+        continue;
+      }
+      std::vector<std::byte> bytes = site.update(task);
+      bytes[4] ^= std::byte(altered ? 1 : 0);
+      site.upload(task, bytes);
+      coordinator.submit(site.submission(task, bytes));
+    } catch (const core::Error&) {
+      std::this_thread::yield();  // the other one was faster
+    }
+  }
+}
+
+TEST(Coordinator, ASiteThatRunsTwiceHarmsItselfAlone) {
+  core::configure_log(0, 1, core::LogLevel::Error);
+  FederationConfig config = small_config("fedavg");
+  config.rounds = 40;
+  const test::TemporaryFolder folder;
+  support::ManualClock clock;
+  Coordinator coordinator(options_in(folder.path(), config), clock);
+  std::vector<FakeSite> sites;
+  for (const std::string& name : kSites) {
+    sites.emplace_back(coordinator, name);
+    sites.back().join();
+  }
+  std::atomic<bool> over = false;
+  std::vector<std::thread> twins;
+  for (const bool altered : {false, true}) {
+    twins.emplace_back(
+        [&, altered] { work_against_each_other(coordinator, sites[2], altered, over); });
+  }
+  EXPECT_NO_THROW({
+    while (!coordinator.stopped()) {
+      if (!coordinator.tick()) {
+        const bool worked = sites[0].work() || sites[1].work();
+        clock.advance(worked ? 0.0 : 1.0);  // the deadline ends a round that the twins keep open
+      }
+    }
+  });
+  over = true;
+  for (std::thread& twin : twins) {
+    twin.join();
+  }
+  EXPECT_EQ(coordinator.status()["round"], 40);
 }
 
 TEST(Coordinator, ASiteThatLeavesIsCountedOutAndHearsOfTheEnd) {

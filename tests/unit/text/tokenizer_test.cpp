@@ -47,6 +47,17 @@ TEST(Tokenizer, ReadsInvalidBytesAsReplacementsAndKeepsOffsetsInTheGivenText) {
   EXPECT_EQ(encoding.offsets.back(), (std::pair<int64_t, int64_t>(4, 5)));
 }
 
+TEST(Tokenizer, ComposesHangulAsUnicodeDoes) {
+  const auto tokenizer = Tokenizer::from_json(
+      R"({"normalizer":{"type":"NFC"},"model":{"type":"BPE","vocab":{"\uac00":0,"\u11a7":1,"\uac01":2},)"
+      R"("merges":[]}})",
+      "hangul");
+
+  // U+11A7 is where trailing jamo are counted from and composes with nothing; U+11A8 does.
+  EXPECT_EQ(tokenizer.encode("\uac00\u11a7", false), (std::vector<int32_t>{0, 1}));
+  EXPECT_EQ(tokenizer.encode("\u1100\u1161\u11a8", false), (std::vector<int32_t>{2}));
+}
+
 TEST(Tokenizer, TrimsOffsetsByWholeCharacters) {
   const auto tokenizer = Tokenizer::from_json(
       R"({"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":true},"post_processor":{"type":"ByteLevel",)"
