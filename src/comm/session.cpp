@@ -8,6 +8,7 @@
 #include <mpi.h>
 
 #include "kamerton/core/error.h"
+#include "kamerton/core/signal_thread.h"
 
 #include "job_end.h"
 #include "launch_env.h"
@@ -27,6 +28,7 @@ void start_mpi(int& argc, char**& argv) {
   const std::optional<LaunchedSize> launched = launched_size(process_environment);
   int provided = MPI_THREAD_SINGLE;
   mpi_check(MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided));
+  core::start_signal_thread();  // after MPI's helpers, which need signals, before all that compute
   mpi_check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
   if (provided < MPI_THREAD_SERIALIZED) {
     throw core::Error(core::ErrorKind::Comm,
