@@ -80,6 +80,7 @@ optim::MemoryPlan plan_run(const RunConfig& config, const Tuned& tuned, int shar
     const ParameterCounts counts = count_parameters(*tuned.decoder);
     request.sleeping = counts.all - counts.trainable;
   }
+  request.varying = objective::generates(config.objective);
   optim::ActivationShape& activations = request.activations;
   activations.layers = shape.layers;
   activations.hidden = shape.hidden_size;

@@ -210,6 +210,9 @@ int64_t kept_bytes(const PlanRequest& request,
     ever += sizes[0].gradients;
   }
   const int64_t limit = (persistent + largest.total()) / 8 + (int64_t{32} << 20);
+  if (request.varying) {
+    return limit;
+  }
   return std::clamp<int64_t>(ever - largest.total(), 0, limit);
 }
 

@@ -12,6 +12,7 @@
 #include <unordered_map>
 
 #include <c10/core/CPUAllocator.h>
+#include <malloc.h>
 #include <sys/mman.h>
 
 #include "size_class.h"
@@ -26,6 +27,7 @@ constexpr bool kKeepsBlocks = true;
 #endif
 constexpr size_t kMapped = size_t{1} << 20;    // from here on blocks are mappings of their own
 constexpr size_t kHugePage = size_t{2} << 20;  // and from here on huge pages are asked for
+constexpr size_t kHeapTrim = size_t{32} << 20;
 
 /// A block of memory. Tensors carry its address only: libraries that allocate and free by address
 /// (oneDNN's scratch memory) need the context of the data to be the data.
@@ -164,14 +166,20 @@ class CachingAllocator final : public c10::Allocator {
           munmap(block.data, block.bytes);
         } else {
           std::free(block.data);
+          heap_freed_ += block.bytes;
         }
       }
+    }
+    if (heap_freed_ >= kHeapTrim) {  // the C library keeps pages between blocks that are in use
+      heap_freed_ = 0;
+      malloc_trim(0);
     }
   }
 
   std::mutex mutex_;
   std::array<std::deque<Block*>, kSizeClasses> free_;
   std::unordered_map<void*, Block> blocks_;
+  size_t heap_freed_ = 0;  ///< since the last trim
   AllocatorStats stats_;
 };
 

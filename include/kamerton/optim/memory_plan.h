@@ -37,6 +37,7 @@ struct PlanRequest {
   ActivationShape activations;
   bool training = true;
   int64_t micro_batches = 1;  ///< of a step, on one rank
+  bool varying = false;       ///< batches change their size: the allocator keeps all that it may
   /// Frozen elements whose state is kept for when they are trained again.
   int64_t sleeping = 0;
 };
