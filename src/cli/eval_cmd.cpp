@@ -163,6 +163,13 @@ void show_answers(const std::vector<eval::Answer>& answers, int64_t count) {
   }
 }
 
+/// Before the work, which may take long.
+void check_figures_file(const po::variables_map& arguments, const comm::Group& world) {
+  if (arguments.count("json") != 0 && world.rank() == 0) {
+    storage::check_output_file(storage::posix_filesystem(), arguments["json"].as<std::string>());
+  }
+}
+
 int run_eval(const po::variables_map& arguments, comm::Session* session) {
   static const Command self = eval_command();
   const comm::Group& world = session->world();
@@ -175,9 +182,7 @@ int run_eval(const po::variables_map& arguments, comm::Session* session) {
   const int64_t examples = number_of(arguments, "examples", 0);
   number_of(arguments, "limit", 0);
   number_of(arguments, "max-new-tokens", 1);
-  if (arguments.count("json") != 0 && world.rank() == 0) {
-    storage::check_output_file(storage::posix_filesystem(), arguments["json"].as<std::string>());
-  }
+  check_figures_file(arguments, world);
   mesh::choose_threads(session->topology());
   take_device(arguments["device"].as<std::string>(), *session);
   Subject subject(arguments, self);
