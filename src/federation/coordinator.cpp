@@ -282,11 +282,6 @@ std::filesystem::path Coordinator::model_path(int64_t round) const {
   return state_->model_file(round);
 }
 
-std::filesystem::path Coordinator::update_path(const std::string& site, int64_t round) const {
-  storage::posix_filesystem().make_directories(state_->spool(round));
-  return state_->spooled(site, round);
-}
-
 int64_t Coordinator::update_bytes() const {
   const std::lock_guard lock(state_->mutex);
   return state_->encoded_bytes();
@@ -310,16 +305,11 @@ Receipt Coordinator::submit(const Submission& submission) {
     }
   }
   if (trains) {  // outside of the lock: reads the whole update
-    const std::filesystem::path file = state.spooled(submission.site, submission.round);
-    if (!std::filesystem::exists(file) || file_digest(file) != submission.digest) {
-      std::filesystem::remove(file);
-      std::filesystem::remove(file.string() + ".progress");
+    const bool whole = state.while_awaited(
+        submission.site, submission.round, [&] { return state.keep_whole_update(submission); });
+    if (!whole) {
       return {Verdict::Accept, true};
     }
-    if (!state.masks()) {  // a masked one is any bytes
-      check_update(file, *state.codec, state.travels());
-    }
-    storage::sync_file(file);
     fault_point("coordinator.received");
   }
   const std::lock_guard lock(state.mutex);

@@ -43,6 +43,49 @@ int64_t read_progress(const RangeFile& file, int64_t shard) {
   return offset;
 }
 
+struct Piece {
+  int64_t shard = 0;
+  int64_t shards = 0;
+  int64_t offset = 0;  ///< in the shard
+  std::span<const std::byte> bytes;
+};
+
+/// total: bytes of the whole update. Returns how far its shard has come.
+int64_t write_piece(const std::filesystem::path& update, int64_t total, const Piece& piece) {
+  const auto whole_progress = static_cast<uintmax_t>(8 * piece.shards);
+  const std::string progress_path = update.string() + ".progress";
+  std::error_code ignored;
+  if (const auto size = std::filesystem::file_size(progress_path, ignored);
+      !ignored && size != 0 && size != whole_progress) {
+    std::filesystem::remove(progress_path);  // the site came back with another number of ranks
+  }
+  RangeFile progress = progress_file(update, piece.shards);
+  const int64_t have = read_progress(progress, piece.shard);
+  const auto [begin, end] = Coordinator::shard_range(total, piece.shard, piece.shards);
+  const auto count = static_cast<int64_t>(piece.bytes.size());
+  if (piece.offset != have) {  // a cut stream's last pieces come late, or the site runs twice
+    throw Error(ErrorKind::Comm,
+                {.where = "federation.upload",
+                 .what = "bytes of an update that do not follow",
+                 .got = fmt::format("{} at {} of shard {}", count, piece.offset, piece.shard),
+                 .allowed = fmt::format("from {}", have),
+                 .hint = "is the site running twice?"});
+  }
+  if (begin + piece.offset + count > end) {
+    throw Error(ErrorKind::Data,
+                {.where = "federation.upload",
+                 .what = "bytes beyond a shard's end",
+                 .got = fmt::format("{} at {} of shard {}", count, piece.offset, piece.shard),
+                 .allowed = fmt::format("up to {}", end - begin)});
+  }
+  RangeFile file = RangeFile::open_or_create(update, total);
+  file.write(begin + piece.offset, piece.bytes);
+  const int64_t now = piece.offset + count;
+  progress.write(8 * piece.shard, std::as_bytes(std::span(&now, 1)));
+  fault_point("coordinator.receiving");
+  return now;
+}
+
 }  // namespace
 
 std::mutex& Coordinator::State::upload_mutex(const std::string& site) {
@@ -81,6 +124,7 @@ int64_t Coordinator::received(const std::string& site,
                               int64_t round,
                               int64_t shard,
                               int64_t shards) const {
+  const std::lock_guard upload(state_->upload_mutex(site));
   const std::lock_guard lock(state_->mutex);
   state_->require_awaited(site, round);
   check_shard(shard, shards);
@@ -110,38 +154,23 @@ int64_t Coordinator::receive(const std::string& site,
     total = state.encoded_bytes();
     state.note_upload(site, static_cast<int64_t>(bytes.size()));
   }
-  const std::filesystem::path update = state.spooled(site, round);
-  const std::string progress_path = update.string() + ".progress";
-  std::error_code ignored;
-  if (const auto size = std::filesystem::file_size(progress_path, ignored);
-      !ignored && size != 0 && size != static_cast<uintmax_t>(8 * shards)) {
-    std::filesystem::remove(progress_path);  // the site came back with another number of ranks
+  return state.while_awaited(site, round, [&] {
+    return write_piece(state.spooled(site, round), total, {shard, shards, offset, bytes});
+  });
+}
+
+bool Coordinator::State::keep_whole_update(const Submission& submission) const {
+  const std::filesystem::path file = spooled(submission.site, submission.round);
+  if (!std::filesystem::exists(file) || file_digest(file) != submission.digest) {
+    std::filesystem::remove(file);
+    std::filesystem::remove(file.string() + ".progress");
+    return false;
   }
-  RangeFile progress = progress_file(update, shards);
-  const int64_t have = read_progress(progress, shard);
-  const auto [begin, end] = shard_range(total, shard, shards);
-  const auto count = static_cast<int64_t>(bytes.size());
-  if (offset != have) {  // a cut stream's last pieces come late, or the site runs twice
-    throw Error(ErrorKind::Comm,
-                {.where = "federation.upload",
-                 .what = "bytes of an update that do not follow",
-                 .got = fmt::format("{} at {} of shard {}", count, offset, shard),
-                 .allowed = fmt::format("from {}", have),
-                 .hint = "is the site running twice?"});
+  if (!masks()) {  // a masked one is any bytes
+    check_update(file, *codec, travels());
   }
-  if (begin + offset + count > end) {
-    throw Error(ErrorKind::Data,
-                {.where = "federation.upload",
-                 .what = "bytes beyond a shard's end",
-                 .got = fmt::format("{} at {} of shard {}", count, offset, shard),
-                 .allowed = fmt::format("up to {}", end - begin)});
-  }
-  RangeFile file = RangeFile::open_or_create(update, total);
-  file.write(begin + offset, bytes);
-  const int64_t now = offset + count;
-  progress.write(8 * shard, std::as_bytes(std::span(&now, 1)));
-  fault_point("coordinator.receiving");
-  return now;
+  storage::sync_file(file);
+  return true;
 }
 
 Json Coordinator::State::left_of_round() const {
@@ -229,9 +258,20 @@ void Coordinator::State::write_round_line(const CombineReport* report, double se
       privacy));
 }
 
+/// What late uploads of a closed round still write or read goes when the next round is cleaned.
+void Coordinator::State::clean_spool(int64_t round) const {
+  const std::string last = spool(round).filename().string();
+  for (const std::string& name : storage::posix_filesystem().list(folder("spool"))) {
+    if (name <= last) {  // digits of one width: in the order of rounds
+      std::error_code in_use;
+      std::filesystem::remove_all(folder("spool") / name, in_use);
+    }
+  }
+}
+
 void Coordinator::State::clean(int64_t round) const {
   storage::FileSystem& files = storage::posix_filesystem();
-  files.remove_all(spool(round));
+  clean_spool(round);
   for (const char* which : {"m", "v"}) {
     files.remove_all(moment_file(which, round));
   }

@@ -96,6 +96,20 @@ struct Coordinator::State {
   void note_upload(const std::string& site, int64_t bytes);
   /// Throws unless the site owes a result of this round.
   void require_awaited(const std::string& site, int64_t round) const;
+  /// Runs `body`, which works on the site's spooled file. A round that was closed meanwhile takes
+  /// the file away: then that is the reason said.
+  template <class Body>
+  auto while_awaited(const std::string& site, int64_t round, const Body& body) {
+    try {
+      return body();
+    } catch (const std::exception&) {
+      const std::lock_guard lock(mutex);
+      require_awaited(site, round);
+      throw;
+    }
+  }
+  /// Whether the spooled update is the one that is submitted, made durable; else it is dropped.
+  bool keep_whole_update(const Submission& submission) const;
   std::filesystem::path folder(const char* part) const { return options.folder / part; }
   std::filesystem::path model_file(int64_t round) const;
   std::filesystem::path moment_file(const char* which, int64_t round) const;
@@ -113,6 +127,7 @@ struct Coordinator::State {
   std::string add_privacy(core::Json& line, double record_epsilon) const;
   void write_round_line(const CombineReport* report, double seconds) const;
   void clean(int64_t round) const;
+  void clean_spool(int64_t round) const;
 };
 
 /// Writes the model (and moments) of round + 1. Deterministic: may be repeated after a crash.

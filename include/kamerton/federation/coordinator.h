@@ -93,8 +93,6 @@ class Coordinator {
 
   /// Path of the state that a round begins with.
   std::filesystem::path model_path(int64_t round) const;
-  /// Where a site's update of the round belongs: a simulation writes there itself.
-  std::filesystem::path update_path(const std::string& site, int64_t round) const;
   int64_t update_bytes() const;
 
   /// A shard is bytes [begin, end) of the encoded update, shard `index` of `count`.
