@@ -87,6 +87,9 @@ int64_t number_of(const po::variables_map& arguments,
                   const std::string& name,
                   int64_t low,
                   int64_t high = std::numeric_limits<int32_t>::max());
+/// Throws unless the file that the option names, if it is given, can be written
+/// (storage::check_output_file): before the work, which may take long.
+void check_output_file(const po::variables_map& arguments, const std::string& name);
 /// The value, or `otherwise`.
 template <class T>
 T value_or(const po::variables_map& arguments, const std::string& name, T otherwise) {

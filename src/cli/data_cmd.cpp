@@ -84,16 +84,9 @@ void add_data_options(po::options_description& options,
 
 namespace {
 
-/// Before the data is read, which may take long.
-void check_picture_file(const po::variables_map& arguments, const char* option) {
-  if (arguments.count(option) != 0) {
-    storage::check_output_file(storage::posix_filesystem(), arguments[option].as<std::string>());
-  }
-}
-
 int run_show(const po::variables_map& arguments, comm::Session*) {
   static const Command self = data_show_command();
-  check_picture_file(arguments, "html");
+  check_output_file(arguments, "html");
   const OpenedData opened = open_data(arguments, self);
   const int64_t first = number_of(arguments, "first", 1, opened.set->size());
   const int64_t count = number_of(arguments, "count", 1);
@@ -114,7 +107,7 @@ int run_show(const po::variables_map& arguments, comm::Session*) {
 
 int run_stats(const po::variables_map& arguments, comm::Session*) {
   static const Command self = data_stats_command();
-  check_picture_file(arguments, "svg");
+  check_output_file(arguments, "svg");
   OpenedModel model = open_model(arguments, self);
   // What would stop a run is counted here.
   model.config.data.verify = "off";

@@ -47,8 +47,9 @@ Wanted read_metrics(const std::vector<std::string>& names) {
   return wanted;
 }
 
-data::DataConfig data_config(const po::variables_map& arguments,
-                             const std::vector<std::string>& files) {
+/// positions: what the model takes. Whole examples are measured unless --set says otherwise; only
+/// texts that are cut into windows keep the default length of these.
+data::DataConfig data_config(const po::variables_map& arguments, int64_t positions) {
   data::DataConfig config;
   if (arguments.count("set") != 0) {
     config::Document document = config::Document::from_text("{}", "--set");
@@ -57,7 +58,10 @@ data::DataConfig data_config(const po::variables_map& arguments,
     }
     document.fill(config);
   }
-  config.eval = files;
+  config.eval = arguments["data"].as<std::vector<std::string>>();
+  if (!config.sequence_length && !config.text_windows) {
+    config.sequence_length = positions;
+  }
   return config;
 }
 
@@ -163,13 +167,6 @@ void show_answers(const std::vector<eval::Answer>& answers, int64_t count) {
   }
 }
 
-/// Before the work, which may take long.
-void check_figures_file(const po::variables_map& arguments, const comm::Group& world) {
-  if (arguments.count("json") != 0 && world.rank() == 0) {
-    storage::check_output_file(storage::posix_filesystem(), arguments["json"].as<std::string>());
-  }
-}
-
 int run_eval(const po::variables_map& arguments, comm::Session* session) {
   static const Command self = eval_command();
   const comm::Group& world = session->world();
@@ -182,15 +179,15 @@ int run_eval(const po::variables_map& arguments, comm::Session* session) {
   const int64_t examples = number_of(arguments, "examples", 0);
   number_of(arguments, "limit", 0);
   number_of(arguments, "max-new-tokens", 1);
-  check_figures_file(arguments, world);
+  if (world.rank() == 0) {
+    check_output_file(arguments, "json");
+  }
   mesh::choose_threads(session->topology());
   take_device(arguments["device"].as<std::string>(), *session);
   Subject subject(arguments, self);
   const text::TokenizerBundle bundle = text::load_bundle(subject.loaded.folder);
-  const data::EvalSet set =
-      data::open_eval(data_config(arguments, arguments["data"].as<std::vector<std::string>>()),
-                      bundle,
-                      subject.decoder().config().context());
+  const int64_t positions = subject.decoder().config().context();
+  const data::EvalSet set = data::open_eval(data_config(arguments, positions), bundle, positions);
   const eval::BeforeForward before_forward = chooser(subject, set);
 
   core::Json result = {{"examples", set.size()}};
@@ -272,7 +269,9 @@ Command eval_command() {
               "Metrics: loss (mean over trained tokens, with perplexity and token accuracy), "
               "exact_match (the generated answer equals the\n"
               "reference), first_line (their first lines are equal, letter case ignored). Under "
-              "mpirun the examples are spread over ranks.\n\n"
+              "mpirun the examples are spread over ranks.\n"
+              "An example is measured whole, up to the model's limit; --set sequence_length=N cuts "
+              "it as a training run with\ndata.sequence_length: N does.\n\n"
               "Examples:\n"
               "  kamerton eval --model models/SmolLM2-135M-Instruct --data "
               "configs/quickstart/heldout.jsonl\n"

@@ -11,6 +11,7 @@
 #include "kamerton/config/load.h"
 #include "kamerton/core/error.h"
 #include "kamerton/core/log.h"
+#include "kamerton/storage/filesystem.h"
 #include "kamerton/tensor/allocator.h"
 
 #include "command.h"
@@ -295,6 +296,12 @@ int64_t number_of(const po::variables_map& arguments,
                  .allowed = fmt::format("{} to {}", low, high)});
   }
   return value;
+}
+
+void check_output_file(const po::variables_map& arguments, const std::string& name) {
+  if (arguments.count(name) != 0) {
+    storage::check_output_file(storage::posix_filesystem(), arguments[name].as<std::string>());
+  }
 }
 
 }  // namespace kamerton::cli

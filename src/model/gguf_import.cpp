@@ -17,6 +17,7 @@
 #include "kamerton/core/error.h"
 #include "kamerton/core/json.h"
 #include "kamerton/model/architecture.h"
+#include "kamerton/model/decoder.h"
 #include "kamerton/storage/filesystem.h"
 #include "kamerton/storage/gguf.h"
 #include "kamerton/storage/safetensors.h"
@@ -48,15 +49,8 @@ class Import {
   void write(const std::string& directory, const std::map<std::string, std::string>& extra) {
     storage::FileSystem& files = storage::posix_filesystem();
     const std::filesystem::path folder(directory);
+    const std::vector<storage::TensorDeclaration> declarations = declare();
     files.make_directories(folder);
-    std::vector<storage::TensorDeclaration> declarations;
-    for (const storage::GgufTensor& tensor : file_.tensors()) {
-      for (const Part& part : parts_of(tensor)) {
-        declarations.push_back({part.name,
-                                dtype_ == at::kFloat ? storage::DType::F32 : storage::DType::BF16,
-                                part.shape});
-      }
-    }
     storage::SafetensorsModelWriter writer(folder, declarations);
     for (const storage::GgufTensor& tensor : file_.tensors()) {
       convert(tensor, writer);
@@ -121,6 +115,43 @@ class Import {
       parts.push_back({name, {tensor.shape[1], tensor.shape[2]}, expert * tensor.shape[1]});
     }
     return parts;
+  }
+
+  /// Every parameter of the model that the metadata describe, once, in the file's order.
+  std::vector<storage::TensorDeclaration> declare() const {
+    ModelOptions shapes_only;
+    shapes_only.device = "cpu";
+    const Decoder decoder(config_, shapes_only);
+    std::map<std::string, std::string> source;  // of each parameter
+    std::vector<storage::TensorDeclaration> declarations;
+    for (const storage::GgufTensor& tensor : file_.tensors()) {
+      for (const Part& part : parts_of(tensor)) {
+        const tensor::ParameterPtr parameter = decoder.find_parameter(part.name);
+        if (!parameter) {
+          refuse_import(file_.origin(), "a tensor beyond the model's", tensor.name);
+        }
+        if (part.shape != parameter->shape) {
+          refuse_import(file_.origin(),
+                        "tensor " + tensor.name + " has another shape than the metadata say",
+                        fmt::format("[{}]", fmt::join(part.shape, ", ")),
+                        fmt::format("[{}]", fmt::join(parameter->shape, ", ")));
+        }
+        if (const auto [twin, fresh] = source.emplace(part.name, tensor.name); !fresh) {
+          refuse_import(file_.origin(),
+                        "two tensors for one parameter",
+                        twin->second + " and " + tensor.name);
+        }
+        declarations.push_back({part.name,
+                                dtype_ == at::kFloat ? storage::DType::F32 : storage::DType::BF16,
+                                part.shape});
+      }
+    }
+    for (const tensor::ParameterPtr& parameter : decoder.base_parameters()) {
+      if (source.count(parameter->name) == 0) {
+        refuse_import(file_.origin(), "no tensor for a parameter of the model", parameter->name);
+      }
+    }
+    return declarations;
   }
 
   /// config.json's keys from the metadata; parse_config checks them as it would a file.

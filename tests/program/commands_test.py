@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 
 import support
 
@@ -182,6 +183,20 @@ class RealModel(support.ProgramTest):
             self.assert_success(result)
             losses.append(json.loads((self.folder / f"r{ranks}.json").read_text())["loss"])
         self.assertAlmostEqual(losses[0], losses[1], places=6)
+
+    def test_eval_measures_an_example_whole_up_to_the_models_limit(self):
+        longer = self.folder / "longer"
+        shutil.copytree(self.model, longer)
+        config = json.loads((longer / "config.json").read_text())
+        (longer / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}))
+        (self.folder / "text.jsonl").write_text(json.dumps({"text": "The dog ran. " * 500}) + "\n")
+
+        def targets(*more):
+            self.assert_success(self.run_program("eval", "--model", longer, "--data", "text.jsonl", "--json", "whole.json", *more))
+            return json.loads((self.folder / "whole.json").read_text())["targets"]
+        self.assertGreater(targets(), 1500)
+        self.assertEqual(targets("--set", "sequence_length=1024"), 1023)
+        self.assertEqual(targets("--set", "text_windows=true"), targets() - 2, "three windows, whose first tokens are given")
 
 
 if __name__ == "__main__":

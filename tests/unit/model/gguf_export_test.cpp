@@ -96,8 +96,17 @@ TEST(GgufExport, AMixtureOfExpertsComesBackBitForBit) {
   EXPECT_TRUE(at::equal(logits_of(*decoder), logits_of(*again)));
 }
 
-/// The file as it was written in early 2024: a tensor of each expert's matrix.
-void split_experts(const std::filesystem::path& from, const std::filesystem::path& to) {
+struct Piece {
+  std::string name;
+  std::vector<int64_t> shape;
+  std::span<const std::byte> bytes;
+};
+using Pieces = std::vector<Piece>;
+
+/// Writes the file again, with what `cut` makes of each tensor.
+void rewrite(const std::filesystem::path& from,
+             const std::filesystem::path& to,
+             const std::function<Pieces(const Piece&)>& cut) {
   const storage::GgufFile file = storage::GgufFile::open(from);
   storage::GgufMetadata metadata;
   for (const auto& [key, value] : file.metadata().items()) {
@@ -110,34 +119,42 @@ void split_experts(const std::filesystem::path& from, const std::filesystem::pat
     }
   }
   std::vector<storage::GgufDeclaration> tensors;
-  std::vector<std::span<const std::byte>> bytes;
+  Pieces pieces;
   for (const storage::GgufTensor& tensor : file.tensors()) {
-    const size_t mark = tensor.name.find("_exps.");
-    const int64_t parts = mark == std::string::npos ? 1 : tensor.shape[0];
-    const std::span<const std::byte> all = file.bytes(tensor);
-    for (int64_t i = 0; i < parts; ++i) {
-      std::string name = tensor.name;
-      std::vector<int64_t> shape = tensor.shape;
-      if (mark != std::string::npos) {
-        name.replace(mark, 5, fmt::format(".{}", i));
-        shape.erase(shape.begin());
-      }
-      tensors.push_back({name, tensor.type, shape});
-      const size_t size = all.size() / static_cast<size_t>(parts);
-      bytes.push_back(all.subspan(size * static_cast<size_t>(i), size));
+    for (Piece& piece : cut({tensor.name, tensor.shape, file.bytes(tensor)})) {
+      tensors.push_back({piece.name, tensor.type, piece.shape});
+      pieces.push_back(std::move(piece));
     }
   }
   storage::GgufWriter writer(to, metadata, tensors);
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    writer.append(tensors[i].name, bytes[i]);
+  for (const Piece& piece : pieces) {
+    writer.append(piece.name, piece.bytes);
   }
   writer.finish();
+}
+
+/// As it was written in early 2024: a tensor of each expert's matrix.
+Pieces split_experts(const Piece& tensor) {
+  const size_t mark = tensor.name.find("_exps.");
+  if (mark == std::string::npos) {
+    return {tensor};
+  }
+  Pieces pieces;
+  const size_t size = tensor.bytes.size() / static_cast<size_t>(tensor.shape[0]);
+  for (int64_t i = 0; i < tensor.shape[0]; ++i) {
+    std::string name = tensor.name;
+    name.replace(mark, 5, fmt::format(".{}", i));
+    pieces.push_back({name,
+                      {tensor.shape.begin() + 1, tensor.shape.end()},
+                      tensor.bytes.subspan(size * static_cast<size_t>(i), size)});
+  }
+  return pieces;
 }
 
 TEST(GgufImport, ReadsOneTensorAnExpert) {
   const test::TemporaryFolder folder;
   export_gguf((folder / "m.gguf").string(), *mixture(), whole_values(), {.type = GgmlType::F32});
-  split_experts(folder / "m.gguf", folder / "old.gguf");
+  rewrite(folder / "m.gguf", folder / "old.gguf", split_experts);
   ASSERT_NE(storage::GgufFile::open(folder / "old.gguf").find("blk.1.ffn_down.4.weight"), nullptr);
   const auto imported = [&](const char* file, const char* to) {
     import_gguf((folder / file).string(), (folder / to).string(), at::kFloat, {});
@@ -158,8 +175,66 @@ TEST(GgufImport, RefusesExpertsThatAreNotAsManyAsTheFileSays) {
   bytes[at + key.size() + 4] = 4;  // after the value's type
   test::write_text(file, bytes);
   test::expect_error(core::ErrorKind::Data,
-                     {"does not hold one matrix an expert", "[4, rows"},
+                     {"ffn_gate_inp.weight has another shape", "[5, 32]", "[4, 32]"},
                      [&] { import_gguf(file, (folder / "model").string(), at::kFloat, {}); });
+}
+
+TEST(GgufImport, MetadataAndTensorsMustAgree) {
+  const test::TemporaryFolder folder;
+  export_gguf((folder / "m.gguf").string(), *mixture(), whole_values(), {.type = GgmlType::F32});
+  const auto expect_refused = [&](std::initializer_list<std::string> words, const auto& cut) {
+    rewrite(folder / "m.gguf", folder / "bad.gguf", cut);
+    test::expect_error(core::ErrorKind::Data, words, [&] {
+      import_gguf((folder / "bad.gguf").string(), (folder / "model").string(), at::kFloat, {});
+    });
+    EXPECT_FALSE(std::filesystem::exists(folder / "model"));
+  };
+  const std::string down = "blk.1.ffn_down_exps.weight";
+  const std::string first = "blk.1.ffn_down.0.weight";
+
+  expect_refused({"two tensors for one parameter", down, first}, [&](const Piece& tensor) {
+    Pieces pieces = {tensor};
+    if (tensor.name == down) {
+      pieces.push_back(split_experts(tensor)[0]);
+    }
+    return pieces;
+  });
+  expect_refused({"a tensor beyond the model's", "ffn_down.5"}, [&](const Piece& tensor) {
+    Pieces pieces = split_experts(tensor);
+    if (tensor.name == down) {
+      pieces.push_back(pieces[0]);
+      pieces.back().name = "blk.1.ffn_down.5.weight";
+    }
+    return pieces;
+  });
+  expect_refused({"a tensor beyond the model's", "blk.07."}, [&](const Piece& tensor) {
+    Piece piece = tensor;
+    if (piece.name == "blk.1.attn_norm.weight") {
+      piece.name = "blk.07.attn_norm.weight";
+    }
+    return Pieces{piece};
+  });
+  expect_refused({"does not hold one matrix an expert", "[5, rows"}, [&](const Piece& tensor) {
+    Piece piece = tensor;
+    if (piece.name == down) {
+      piece.bytes = piece.bytes.first(piece.bytes.size() / 5 * 4);
+      piece.shape[0] = 4;
+    }
+    return Pieces{piece};
+  });
+  expect_refused({"no tensor for a parameter", "layers.1.input_layernorm"},
+                 [&](const Piece& tensor) {
+                   const bool leave_out = tensor.name == "blk.1.attn_norm.weight";
+                   return leave_out ? Pieces{} : Pieces{tensor};
+                 });
+  expect_refused({"attn_norm.weight has another shape", "[16]", "[32]"}, [&](const Piece& tensor) {
+    Piece piece = tensor;
+    if (piece.name == "blk.1.attn_norm.weight") {
+      piece.shape = {16};
+      piece.bytes = piece.bytes.first(64);
+    }
+    return Pieces{piece};
+  });
 }
 
 TEST(GgufExport, MatricesTakeTheTypeAndVectorsStayFloats) {
