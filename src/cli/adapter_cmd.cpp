@@ -79,6 +79,20 @@ int run_list(const po::variables_map& arguments, comm::Session*) {
   return 0;
 }
 
+/// A pattern of flags (AdaLoRA's rank_pattern) as how many of them are set, module by module.
+std::string setting_text(const core::Json& value) {
+  const bool flags = value.is_object() && !value.empty() && value.begin()->is_array();
+  if (!flags) {
+    return value.is_string() ? value.get<std::string>() : value.dump();
+  }
+  std::string text;
+  for (const auto& [name, list] : value.items()) {
+    const int64_t kept = std::count(list.begin(), list.end(), core::Json(true));
+    text += fmt::format("\n  {:<70}  {} of {}", name, kept, list.size());
+  }
+  return text;
+}
+
 int run_adapter_show(const po::variables_map& arguments, comm::Session*) {
   static const Command self = adapter_show_command();
   const tuning::PeftAdapter adapter =
@@ -91,7 +105,7 @@ int run_adapter_show(const po::variables_map& arguments, comm::Session*) {
   row("base model", adapter.base_model().empty() ? "not named" : adapter.base_model());
   for (const auto& [name, value] : spec.settings->items()) {
     if (!value.is_null() && !(value.is_structured() && value.empty())) {
-      row(name, value.is_string() ? value.get<std::string>() : value.dump());
+      row(name, setting_text(value));
     }
   }
   if (!spec.targets.empty()) {

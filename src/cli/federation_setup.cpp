@@ -94,6 +94,7 @@ void check_adapter(const RunConfig& config) {
 }  // namespace
 
 RunConfig site_config(RunConfig config) {
+  config.optim.sensitivity = false;  // sites keep all ranks: their updates are added up
   if (is_lora(config) && config.federation.adapters == "ffa") {
     config.tuning.freeze.emplace_back(".*\\.lora_A\\.weight");
   }

@@ -75,6 +75,7 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
 void derive(RunConfig& config) {
   config.optim.l2 = config.keep.l2;
   config.optim.ewc = config.keep.ewc.strength;
+  config.optim.sensitivity = config.tuning.method == "adalora" && !config.tuning.adapter.has_value();
   config.optim.method_groups.clear();
   if (config.tuning.method == "lora" && config.tuning.lora.loraplus_lr_ratio != 1.0) {
     config.optim.method_groups = {{.match = R"(.*\.lora_(embedding_)?B(\..*)?)",

@@ -24,6 +24,7 @@
 #include "data_check.h"
 #include "on_first_rank.h"
 #include "phase.h"
+#include "rank_budget.h"
 #include "redraw.h"
 #include "run_objective.h"
 #include "run_plan.h"
@@ -241,6 +242,7 @@ train::Outcome go(const Engine& engine, Phase& phase, bool resume) {
   const optim::MemoryPlan plan =
       plan_run(config, run.tuned, run.mesh.shard().size(), run.world.size());
   Redraw redraw(config, run.tuned, engine.parameters, phase.number, steps_of_epoch(run, phase));
+  set_rank_budget(config, run.tuned, phase.total_steps, engine.parameters);
   std::optional<train::Progress> saved;
   if (resume) {
     saved = snapshots.resume([&redraw](int64_t steps) { redraw.catch_up(steps); });

@@ -226,12 +226,13 @@ GradientReport ShardedParameters::finish_gradients(double max_norm, bool local_f
     state_->reduce_leftovers(store);
     state_->correct(store);
   }
-  const double penalty = state_->add_penalties();
-  return measure(max_norm, local_finite, penalty);
+  return measure(max_norm, local_finite);
 }
 
-/// The norm of what is reduced, and what to do about it.
-GradientReport ShardedParameters::measure(double max_norm, bool local_finite, double penalty) {
+/// Adds what does not come from data. The norm of all, and what to do about it.
+GradientReport ShardedParameters::measure(double max_norm, bool local_finite) {
+  const double penalty = state_->add_penalties();
+  const double orthogonality = state_->add_orthogonality();
   // Replicas hold the same gradients; only the callers' flags differ between them.
   const double local =
       local_finite ? state_->local_sum_of_squares() : std::numeric_limits<double>::quiet_NaN();
@@ -242,6 +243,9 @@ GradientReport ShardedParameters::measure(double max_norm, bool local_finite, do
   GradientReport report;
   if (state_->config.l2 > 0.0 || state_->config.ewc > 0.0) {
     report.penalty = state_->groups.shard.sum(penalty);
+  }
+  if (state_->budget.has_value()) {
+    report.orthogonality = state_->groups.shard.sum(orthogonality);
   }
   report.norm = std::sqrt(sum);
   report.finite = std::isfinite(report.norm);

@@ -101,7 +101,9 @@ struct ShardedParameters::State {
   SharedState shared;  ///< the rule's, beside the parts
   TravelOrder travel;
   Correction correction;
-  bool in_step = false;  ///< between the first begin_micro_batch and finish_gradients
+  std::optional<RankBudget> budget;
+  int64_t triplets_left = 0;  ///< after the last pruning
+  bool in_step = false;       ///< between the first begin_micro_batch and finish_gradients
   bool last_micro_batch = false;
   bool backward_expected = false;
   bool by_example = false;   ///< in a step whose gradients are clipped example by example
@@ -166,6 +168,11 @@ struct ShardedParameters::State {
   void reset_to_values(const char* kind);
   double add_penalties();
   void update_average();
+  double add_orthogonality();
+  std::vector<at::Tensor> copies_of_gradients() const;
+  void learn_sensitivity(const std::vector<at::Tensor>& gradients);
+  at::Tensor triplet_scores();
+  void prune_triplets(int64_t kept);
   void square(UnitStore& store);
 
   void prepare_state();

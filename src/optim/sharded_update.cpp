@@ -55,7 +55,7 @@ std::vector<UpdatePart> ShardedParameters::State::update_parts() {
   return parts;
 }
 
-void ShardedParameters::update(int64_t update_number, double lr) {
+void ShardedParameters::update(int64_t update_number, double lr, int64_t step) {
   if (update_number < 1 || state_->in_step) {
     throw core::Error(core::ErrorKind::Internal,
                       {.where = "optim.update",
@@ -68,12 +68,21 @@ void ShardedParameters::update(int64_t update_number, double lr) {
   State& state = *state_;
   state.settle();
   state.prepare_state();
+  const bool learns = state.budget.has_value() && state.budget->learns(step);
+  const std::vector<at::Tensor> gradients =
+      learns ? state.copies_of_gradients() : std::vector<at::Tensor>{};
   state.rule->update(state.update_parts(),
                      {.number = update_number,
                       .lr = lr,
                       .clip = state.clip_factor,
                       .shard = &state.groups.shard,
                       .shared = &state.shared});
+  if (learns) {
+    state.learn_sensitivity(gradients);
+  }
+  if (const auto kept = state.budget ? state.budget->triplets_after(step) : std::nullopt) {
+    state.prune_triplets(*kept);
+  }
   state.update_average();
   state.updates_done = update_number;
   if (state.stage == 1 || state.stage == 2) {

@@ -96,6 +96,10 @@ std::vector<StateKind> state_kinds(const OptimConfig& config) {
   if (config.ema_decay > 0.0) {
     kinds.push_back({kAverage});
   }
+  if (config.sensitivity) {
+    kinds.push_back({kSensitivity});
+    kinds.push_back({kUncertainty});
+  }
   return kinds;
 }
 

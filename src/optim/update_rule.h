@@ -72,7 +72,8 @@ class UpdateRule {
 };
 
 /// What the configured rule keeps, and after that what is kept beside it: kStart where the distance
-/// to the start is minimised, kImportance where it is weighted, kAverage.
+/// to the start is minimised, kImportance where it is weighted, kAverage, and what a rank budget
+/// needs.
 std::vector<StateKind> state_kinds(const OptimConfig& config);
 /// What the rule keeps of a parameter on every rank.
 std::vector<SharedKind> shared_kinds(const OptimConfig& config, const tensor::Parameter& parameter);
@@ -82,6 +83,8 @@ size_t num_rule_kinds(const OptimConfig& config);
 inline constexpr const char* kStart = "start.";
 inline constexpr const char* kImportance = "importance.";
 inline constexpr const char* kAverage = "ema.";
+inline constexpr const char* kSensitivity = "sensitivity.";
+inline constexpr const char* kUncertainty = "uncertainty.";
 /// Parameters and shards start at multiples of this.
 int64_t alignment_of(const std::vector<StateKind>& kinds);
 /// Of state for `elements` of a part of `unit`.

@@ -53,4 +53,16 @@ std::vector<std::pair<std::string, double>> reduce_metrics(Parts& parts) {
   return means;
 }
 
+void append_method_metrics(const Parts& parts,
+                           const optim::GradientReport& gradient,
+                           std::vector<std::pair<std::string, double>>& metrics) {
+  if (parts.optim_config.l2 > 0.0 || parts.optim_config.ewc > 0.0) {
+    metrics.emplace_back("keep_penalty", gradient.penalty);
+  }
+  if (const std::optional<int64_t> triplets = parts.parameters.triplets_left()) {
+    metrics.emplace_back("orthogonality", gradient.orthogonality);
+    metrics.emplace_back("triplets", static_cast<double>(*triplets));
+  }
+}
+
 }  // namespace kamerton::train

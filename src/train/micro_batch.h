@@ -16,4 +16,9 @@ double forward_backward(Parts& parts, const data::Batch& batch, const objective:
 /// Means over what all ranks have seen since the last step.
 std::vector<std::pair<std::string, double>> reduce_metrics(Parts& parts);
 
+/// What is minimised beside the loss, and what a rank budget has left.
+void append_method_metrics(const Parts& parts,
+                           const optim::GradientReport& gradient,
+                           std::vector<std::pair<std::string, double>>& metrics);
+
 }  // namespace kamerton::train

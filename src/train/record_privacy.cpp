@@ -341,9 +341,10 @@ StepReport RecordPrivacy::run_step(Parts& parts,
   report.lr = optim::learning_rate(parts.optim_config, step - 1, total_steps);
   report.skipped = !gradient.finite;
   if (gradient.finite) {
-    parts.parameters.update(update_number, report.lr);
+    parts.parameters.update(update_number, report.lr, step);
     report.updates = 1;
   }
+  append_method_metrics(parts, gradient, report.metrics);
   return report;
 }
 

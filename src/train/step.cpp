@@ -50,11 +50,12 @@ std::vector<const data::Batch*> of_update(const Parts& parts,
 }
 
 /// Forward and backward of the micro-batches, then one update, unless something is not finite.
-void update_once(Parts& parts,
-                 const std::vector<const data::Batch*>& batches,
-                 const objective::Shares& shares,
-                 int64_t update_number,
-                 StepReport& report) {
+optim::GradientReport update_once(Parts& parts,
+                                  const std::vector<const data::Batch*>& batches,
+                                  const objective::Shares& shares,
+                                  int64_t update_number,
+                                  int64_t step,
+                                  StepReport& report) {
   double loss = 0;
   for (size_t i = 0; i < batches.size(); ++i) {
     parts.parameters.begin_micro_batch(i + 1 == batches.size());
@@ -64,13 +65,13 @@ void update_once(Parts& parts,
       parts.parameters.finish_gradients(parts.optim_config.max_grad_norm, std::isfinite(loss));
   report.loss = parts.world.sum(loss);
   report.grad_norm = gradient.norm;
-  report.penalty = gradient.penalty;
   if (gradient.finite) {  // agreed by all ranks
-    parts.parameters.update(update_number, report.lr);
+    parts.parameters.update(update_number, report.lr, step);
     ++report.updates;
   } else {
     report.skipped = true;
   }
+  return gradient;
 }
 
 }  // namespace
@@ -81,6 +82,7 @@ StepReport run_step(Parts& parts, int64_t step, int64_t update_number, int64_t t
       parts.objective.prepare(parts.model, parts.batches.next(), {.step = step});
   StepReport report{.metrics = {}};
   report.lr = optim::learning_rate(parts.optim_config, step - 1, total_steps);
+  optim::GradientReport gradient;
   for (int64_t u = 0; u < parts.objective.updates() && !report.skipped; ++u) {
     const std::vector<const data::Batch*> chosen = of_update(parts, batches, u);
     const StepCounts counts = count(parts, chosen);
@@ -90,12 +92,10 @@ StepReport run_step(Parts& parts, int64_t step, int64_t update_number, int64_t t
     }
     report.tokens += counts.tokens;
     report.targets += counts.targets;
-    update_once(parts, chosen, shares, update_number + report.updates, report);
+    gradient = update_once(parts, chosen, shares, update_number + report.updates, step, report);
   }
   report.metrics = reduce_metrics(parts);
-  if (parts.optim_config.l2 > 0.0 || parts.optim_config.ewc > 0.0) {
-    report.metrics.emplace_back("keep_penalty", report.penalty);
-  }
+  append_method_metrics(parts, gradient, report.metrics);
   return report;
 }
 

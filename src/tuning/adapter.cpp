@@ -123,6 +123,7 @@ class StateBuilder final : public Builder {
     }
     state_.changed.push_back(std::move(changed));
   }
+  void prunes(ModuleTriplets triplets) override { state_.triplets.push_back(std::move(triplets)); }
   void refuse_merge(const std::string& reason) override { state_.unmergeable = reason; }
   void stays_on() override { state_.stays_on = true; }
   void choose_targets(const std::vector<std::string>& targets) override {
@@ -304,6 +305,12 @@ const std::vector<AdapterEntry>& Adapter::entries() const {
 }
 const std::vector<AdapterConstant>& Adapter::constants() const {
   return state_->constants;
+}
+const std::vector<ModuleTriplets>& Adapter::triplets() const {
+  return state_->triplets;
+}
+void Adapter::settle(const char* setting, core::Json value) {
+  (*state_->spec.settings)[setting] = std::move(value);
 }
 DropoutKeys& Adapter::dropout_keys() const {
   return *state_->keys;

@@ -29,6 +29,7 @@ struct Adapter::State {
   std::vector<AdapterEntry> entries;
   std::unordered_map<const tensor::Parameter*, Initial> initials;
   std::vector<AdapterConstant> constants;
+  std::vector<ModuleTriplets> triplets;
   std::vector<Changed> changed;
   std::unordered_map<const tensor::Parameter*, size_t> by_base;  ///< weight or bias -> changed
   std::shared_ptr<DropoutKeys> keys = std::make_shared<DropoutKeys>();

@@ -126,6 +126,8 @@ class Builder {
                                                at::Tensor value,
                                                bool needed = false) = 0;
   virtual void change(model::Linear& linear, std::unique_ptr<ModuleChange> change) = 0;
+  /// Training prunes these.
+  virtual void prunes(ModuleTriplets triplets) = 0;
   /// The adapter cannot be merged, because of what.
   virtual void refuse_merge(const std::string& reason) = 0;
   /// The adapter cannot be switched off for a while.

@@ -210,10 +210,73 @@ struct Stored {
   std::vector<int64_t> shape;
   std::vector<const AdapterEntry*> parts;
   int64_t doubled_dim = -1;  ///< PiSSA: the start follows the end along it
+  at::Tensor kept = {};      ///< defined: of triplets (AdaLoRA) only these are stored
+  int64_t kept_dim = 0;
 };
 
+/// Of each module that has lost some: which triplets are left, as places. Collective as fetch is;
+/// of use on the writing rank.
+using KeptTriplets = std::map<std::string, at::Tensor>;
+
+/// A triplet whose element of E is 0 does nothing. An adapter that never moved keeps all.
+KeptTriplets kept_triplets(const Adapter& adapter, const Fetch& fetch, bool writes) {
+  KeptTriplets kept;
+  bool moved = false;
+  for (const ModuleTriplets& triplets : adapter.triplets()) {
+    const at::Tensor e = fetch(*triplets.e);
+    if (!writes) {
+      continue;
+    }
+    const at::Tensor places = e.detach().to(at::kCPU).reshape({-1}).nonzero().reshape({-1});
+    moved = moved || places.numel() > 0;
+    if (places.numel() < e.numel()) {
+      kept.emplace(triplets.module, places);
+    }
+  }
+  return moved ? kept : KeptTriplets();
+}
+
+/// PEFT's rank_pattern: a flag for each triplet of the first rank. `before`: what the adapter
+/// itself was pruned to when it was attached.
+Json rank_pattern(const Adapter& adapter, const KeptTriplets& kept, const Json& before) {
+  Json pattern = before.is_object() ? before : Json::object();
+  for (const ModuleTriplets& triplets : adapter.triplets()) {
+    const std::string name = triplets.module + ".lora_E";
+    Json& flags = pattern[name];
+    if (flags.is_null()) {
+      flags = std::vector<bool>(static_cast<size_t>(triplets.e->numel()), true);
+    }
+    const auto found = kept.find(triplets.module);
+    int64_t place = 0;
+    for (size_t i = 0; found != kept.end() && i < flags.size(); ++i) {
+      if (flags[i].get<bool>()) {
+        flags[i] = found->second.eq(place++).any().item<bool>();
+      }
+    }
+  }
+  return pattern;
+}
+
+void keep_triplets(Stored& stored,
+                   const tensor::Parameter& parameter,
+                   const Adapter& adapter,
+                   const KeptTriplets& kept) {
+  for (const ModuleTriplets& triplets : adapter.triplets()) {
+    const bool columns = &parameter == triplets.b.get();
+    if (!columns && &parameter != triplets.a.get() && &parameter != triplets.e.get()) {
+      continue;
+    }
+    if (const auto found = kept.find(triplets.module); found != kept.end()) {
+      stored.kept = found->second;
+      stored.kept_dim = columns ? 1 : 0;
+      stored.shape[static_cast<size_t>(stored.kept_dim)] = stored.kept.numel();
+    }
+    return;
+  }
+}
+
 /// What the file holds, parts of one matrix together.
-std::vector<Stored> plan_file(const Adapter& adapter, bool doubled) {
+std::vector<Stored> plan_file(const Adapter& adapter, bool doubled, const KeptTriplets& kept) {
   std::vector<Stored> plan;
   std::map<std::string, size_t> by_key;
   for (const AdapterEntry& entry : adapter.entries()) {
@@ -222,11 +285,14 @@ std::vector<Stored> plan_file(const Adapter& adapter, bool doubled) {
       plan[place->second].parts.push_back(&entry);
       continue;
     }
-    Stored stored{{entry.key}, entry.stored_shape(), {&entry}, -1};
+    Stored stored{{entry.key}, entry.stored_shape(), {&entry}};
     stored.keys.insert(stored.keys.end(), entry.copies.begin(), entry.copies.end());
     if (doubled && entry.parameter->adapter) {
       stored.doubled_dim = entry.key.ends_with(".lora_A.weight") ? 0 : 1;
       stored.shape[static_cast<size_t>(stored.doubled_dim)] *= 2;
+    }
+    if (!kept.empty()) {
+      keep_triplets(stored, *entry.parameter, adapter, kept);
     }
     plan.push_back(std::move(stored));
   }
@@ -264,6 +330,9 @@ at::Tensor value_of(const Stored& stored,
     before = before.view(parameter.shape);
     parts.push_back(stored.doubled_dim == 0 ? before : before.neg());
     return at::cat(parts, stored.doubled_dim).contiguous();
+  }
+  if (stored.kept.defined()) {
+    return parts[0].index_select(stored.kept_dim, stored.kept).contiguous();
   }
   return parts.size() == 1 ? parts[0].contiguous() : at::cat(parts, -1).contiguous();
 }
@@ -335,7 +404,8 @@ void write_peft(const std::filesystem::path& folder,
                 bool writes,
                 const StartOfRun& start) {
   const bool doubled = takes_part(adapter, adapter.decoder());
-  const std::vector<Stored> plan = plan_file(adapter, doubled);
+  const KeptTriplets kept = kept_triplets(adapter, fetch, writes);
+  const std::vector<Stored> plan = plan_file(adapter, doubled, kept);
   std::optional<storage::SafetensorsWriter> writer;
   if (writes) {
     storage::posix_filesystem().make_directories(folder);
@@ -370,10 +440,14 @@ void write_peft(const std::filesystem::path& folder,
   // The tensors first, the config last: a folder with a config is complete.
   writer->finish();
   const bool transposed = adapter.decoder().config().transposed_linear;
-  storage::write_file_atomic(
-      storage::posix_filesystem(),
-      folder / "adapter_config.json",
-      config_json(resolved(adapter), base_model, transposed, doubled).dump(2) + "\n");
+  AdapterSpec spec = resolved(adapter);
+  if (!kept.empty()) {
+    Json& pattern = (*spec.settings)["rank_pattern"];
+    pattern = rank_pattern(adapter, kept, pattern);
+  }
+  storage::write_file_atomic(storage::posix_filesystem(),
+                             folder / "adapter_config.json",
+                             config_json(spec, base_model, transposed, doubled).dump(2) + "\n");
 }
 
 }  // namespace kamerton::tuning

@@ -93,12 +93,20 @@ constexpr double kMany = 1e9;
 constexpr Range kCount = {1, kMany, "1 or more"};
 constexpr Range kProbability = {0, 0.999, "0 to 0.999"};
 constexpr Range kScale = {1e-9, kMany, "above 0"};
+constexpr Range kDecay = {1e-9, 1 - 1e-9, "above 0, below 1"};
 constexpr Range kSeed = {0, 9.2e18, "0 or more"};
 const std::vector<Ranged>& ranges() {
   static const std::vector<Ranged> all = {
       {"r", kCount, true},
       {"init_r", kCount, true},
       {"target_r", kCount, false},
+      {"total_step", kCount, false},
+      {"tinit", kSeed, false},
+      {"tfinal", kSeed, false},
+      {"deltaT", kCount, false},
+      {"beta1", kDecay, false},
+      {"beta2", kDecay, false},
+      {"orth_reg_weight", {0, kMany, "0 or more"}, false},
       {"n_frequency", kCount, true},
       {"num_virtual_tokens", kCount, true},
       {"mini_r", kCount, true},

@@ -116,6 +116,38 @@ print(json.dumps(out))
 """
 
 
+PRUNE = """
+import json, sys, torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from peft import PeftModel
+folder, data, start, to, steps, lr, settings = sys.argv[1:]
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager"), start, is_trainable=True)
+for name, value in json.loads(settings).items():
+    setattr(model.peft_config["default"], name, value)
+allocator = model.base_model.rankallocator
+allocator.beta1, allocator.beta2 = model.peft_config["default"].beta1, model.peft_config["default"].beta2
+allocator._set_budget_scheduler(model.base_model.model)
+rows = [tokenizer(json.loads(line)["text"])["input_ids"] + [tokenizer.eos_token_id] for line in open(data)]
+width = max(map(len, rows))
+ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+trained = [p for p in model.parameters() if p.requires_grad]
+optimizer = torch.optim.AdamW(trained, lr=float(lr), weight_decay=0.0)
+for step in range(1, int(steps) + 1):
+    plain = model.base_model.model(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100)).loss
+    loss = model(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100)).loss
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    optimizer.step()
+    model.base_model.update_and_allocate(step)
+    optimizer.zero_grad()
+    left = sum(int((p != 0).sum()) for n, p in model.named_parameters() if "lora_E" in n)
+    print(json.dumps({"loss": plain.item(), "orthogonality": (loss - plain).item(), "grad_norm": norm.item(), "triplets": left}))
+model.save_pretrained(to)
+"""
+
+
 @unittest.skipUnless(PEER, "KAMERTON_PEER_PYTHON is not set (a Python with transformers and peft)")
 class Adapters(support.ProgramTest):
     def setUp(self):
@@ -173,6 +205,38 @@ class Adapters(support.ProgramTest):
         self.assertAlmostEqual(json.loads((self.folder / "ours.json").read_text())["loss"], ours["unusual/pissa"], delta=1e-5)
         combined = self.run_program("adapter", "combine", "unusual/pissa", "unusual/olora", "--to", "both")
         self.assert_refused(combined, 65, "whose start changed the base")
+
+    def test_adalora_prunes_as_peft_does(self):
+        schedule = {"init_r": 6, "target_r": 1, "tinit": 2, "tfinal": 3, "deltaT": 2, "orth_reg_weight": 0.3, "beta1": 0.8}
+        words = ["method=adalora", "targets=[q_proj, v_proj, up_proj]", "settings=[" + ", ".join(f"{k}={v}" for k, v in schedule.items()) + "]"]
+
+        def tune(name, steps, lr, ranks=0, stage=1):
+            more = [word for setting in words for word in ("--set", f"tuning.{setting}")]
+            self.assert_success(self.train(name, "--set", f"model.path={self.model}", "--set", "model.random_init=false", "--set", "data.train=[text.jsonl]",
+                                           "--set", f"train.steps={steps}", "--set", f"optim.lr={lr}", "--set", "optim.schedule=constant", "--set", "optim.weight_decay=0",
+                                           "--set", "optim.warmup_steps=0", "--set", f"optim.zero_stage={stage}", *more, ranks=ranks))
+            return self.metrics(name)
+        tune("start", 6, 0)  # an adapter that has not moved keeps its ranks
+        theirs = self.peer(PRUNE, self.model, "text.jsonl", "runs/start/adapter", "theirs", 12, 0.02, json.dumps(schedule | {"total_step": 12}))
+        for name, ranks, stage in (("ours", 0, 1), ("ours1", 2, 1), ("ours3", 2, 3)):
+            ours = tune(name, 12, 0.02, ranks, stage)
+            for step, (mine, other) in enumerate(zip(ours, theirs, strict=True), 1):
+                if other["triplets"] == theirs[0]["triplets"]:
+                    other["triplets"] = mine["triplets"]  # grown again since the last pruning
+                for key, tolerance in (("loss", 2e-4), ("orthogonality", 2e-4), ("grad_norm", 2e-3), ("triplets", 0)):
+                    self.assertAlmostEqual(mine[key], other[key], delta=tolerance * abs(other[key]), msg=f"{name} {key} step {step}")
+            config, other = (json.loads((self.folder / folder / "adapter_config.json").read_text()) for folder in (f"runs/{name}/adapter", "theirs"))
+            self.assertEqual(config["rank_pattern"], other["rank_pattern"])
+            self.assertEqual(config["total_step"], 12)
+            ranks_left = [sum(flags) for flags in config["rank_pattern"].values()]
+            self.assertEqual((sum(ranks_left), min(ranks_left)), (len(ranks_left), 0), "a module may lose all")
+        losses = {}
+        for folder in ("runs/ours/adapter", "theirs"):
+            self.assert_success(self.run_program("eval", "--model", self.model, "--adapter", folder, "--data", "text.jsonl", "--json", "loss.json", "--dtype", "fp32"))
+            losses[folder] = json.loads((self.folder / "loss.json").read_text())["loss"]
+        for theirs in self.peer(LOSSES, self.model, "text.jsonl", *losses):
+            self.assertAlmostEqual(losses[theirs["adapter"]], theirs["loss"], delta=1e-4)
+        self.assertAlmostEqual(losses["runs/ours/adapter"], losses["theirs"], delta=1e-3)
 
     def test_combinations_equal_peft(self):
         first = self.tune("first", "method=lora", "lora.r=4")

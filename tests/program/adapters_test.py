@@ -15,7 +15,7 @@ WAYS = {
     "qlora_int8": ("lora", ["tuning.quantize=int8"]),
     "ia3": ("ia3", []),
     "vera": ("vera", ["tuning.settings=[r=16]"]),
-    "adalora": ("adalora", []),
+    "adalora": ("adalora", ["tuning.settings=[init_r=4, target_r=2, tfinal=1]"]),
     "loha": ("loha", []),
     "lokr": ("lokr", []),
     "oft": ("oft", ["tuning.settings=[oft_block_size=8]"]),
@@ -58,7 +58,7 @@ class Adapters(support.ProgramTest):
                 self.assertEqual(self.result(f"{way}-cut"), self.result(way))
 
     def test_a_run_goes_on_at_stage_3_on_two_ranks(self):
-        for way in ("dora_dropout", "vera", "prefix_tuning"):
+        for way in ("dora_dropout", "vera", "prefix_tuning", "adalora"):
             with self.subTest(way=way):
                 self.assert_success(self.train(way, *self.words(way)))
                 cut = self.train(f"{way}-cut", *self.words(way), env={"KAMERTON_FAULT": "kill:rank=0:step=4"})
@@ -105,6 +105,15 @@ class Adapters(support.ProgramTest):
             self.assertEqual(further.code, code, str(further))
             if code:
                 self.assert_refused(further, code, "rank_dropout: 0.1", "adapter_config.json")
+
+    def test_ranks_that_a_run_has_pruned_are_shown(self):
+        self.assert_success(self.train("ada", *self.words("adalora")))
+        shown = self.run_program("adapter", "show", "runs/ada/adapter")
+        self.assert_success(shown)
+        kept = [int(line.split()[-3]) for line in shown.out.splitlines() if line.endswith("of 4")]
+        self.assertEqual((len(kept), sum(kept)), (21, 42), str(shown))
+        late = self.train("late", *self.words("adalora"), "--set", "tuning.settings=[tinit=4]", ranks=2)
+        self.assert_refused(late, 64, "no step is left to prune ranks in", "tinit = 4", "total_step")
 
     def test_what_a_run_writes_is_shown(self):
         self.assert_success(self.train("ia3", *self.words("ia3")))

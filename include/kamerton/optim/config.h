@@ -51,6 +51,8 @@ struct OptimConfig {
   /// the start, and of ewc times that distance weighted by each element's importance (anchor.cpp).
   double l2 = 0.0;
   double ewc = 0.0;
+  /// No knob: how much each element matters is kept (rank_budget.h).
+  bool sensitivity = false;
   /// No knob: ratios that a tuning method asks for (LoRA+), on top of `groups`.
   std::vector<ParameterGroup> method_groups;
 };

@@ -15,6 +15,7 @@
 
 #include "kamerton/comm/group.h"
 #include "kamerton/optim/config.h"
+#include "kamerton/optim/rank_budget.h"
 #include "kamerton/tensor/param_unit.h"
 
 namespace kamerton::optim {
@@ -29,8 +30,9 @@ struct ShardGroups {
 struct GradientReport {
   double norm = 0.0;   ///< global 2-norm before clipping; NaN or infinite when not finite
   bool finite = true;  ///< the same on all ranks; false: do not call update(), the step is skipped
-  double clip_factor = 1.0;  ///< min(1, max_norm / (norm + 1e-6)), as torch's clip_grad_norm_
-  double penalty = 0.0;      ///< of the distance to the start (OptimConfig::l2, ewc)
+  double clip_factor = 1.0;    ///< min(1, max_norm / (norm + 1e-6)), as torch's clip_grad_norm_
+  double penalty = 0.0;        ///< of the distance to the start (OptimConfig::l2, ewc)
+  double orthogonality = 0.0;  ///< penalty of a rank budget
 };
 
 /// A piece of training state: elements [offset, offset + data.numel()) of the flattened tensor
@@ -103,10 +105,8 @@ class ShardedParameters final : public tensor::UnitHooks {
 
   /// Told elements [offset, offset + gradient.numel()) of a trainable parameter: their fp32 values
   /// and their gradient, which it may change.
-  using Correction = std::function<void(const tensor::Parameter&,
-                                        int64_t offset,
-                                        const at::Tensor& values,
-                                        at::Tensor gradient)>;
+  using Correction = std::function<void(
+      const tensor::Parameter&, int64_t offset, const at::Tensor& values, at::Tensor gradient)>;
   /// From now on finish_gradients() lets it change the reduced gradients before they are measured
   /// and clipped (proximal terms, control variates); empty: none. Every rank must make the same
   /// change to the same element: ranks without ZeRO each hold all of them.
@@ -135,8 +135,14 @@ class ShardedParameters final : public tensor::UnitHooks {
   GradientReport finish_clipped(const AddNoise& add_noise, double scale, double max_norm);
 
   /// Applies the optimizer. update_number counts from 1 (bias correction); lr as given by
-  /// learning_rate().
-  void update(int64_t update_number, double lr);
+  /// learning_rate(). step: of the run, for a rank budget.
+  void update(int64_t update_number, double lr, int64_t step = 0);
+
+  /// From now on updates prune what it says; with OptimConfig::sensitivity, of parameters that are
+  /// trained here. Between steps. What has been learned so far stays.
+  void set_rank_budget(RankBudget budget);
+  /// With a rank budget: triplets that the last pruning of this process left, all before it.
+  std::optional<int64_t> triplets_left() const;
 
   /// What this rank has to write so that every element of the state is written once over all ranks.
   /// By default without frozen parameters (which are in the base model's files) unless they were
@@ -181,7 +187,7 @@ class ShardedParameters final : public tensor::UnitHooks {
 
  private:
   struct State;
-  GradientReport measure(double max_norm, bool local_finite, double penalty = 0.0);
+  GradientReport measure(double max_norm, bool local_finite);
   std::unique_ptr<State> state_;
 };
 

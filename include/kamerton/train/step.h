@@ -15,13 +15,13 @@ struct StepReport {
   double loss = 0;       ///< mean over the targets of all ranks and micro-batches; with several
                          ///< updates of the last one, as is the gradient's norm
   double grad_norm = 0;  ///< before clipping
-  double penalty = 0;    ///< of the distance to the start (keep.l2, keep.ewc)
   int64_t updates = 0;   ///< that were applied
   double lr = 0;
   int64_t targets = 0;   ///< tokens that were trained on, all ranks
   int64_t tokens = 0;    ///< tokens that were read, all ranks
   bool skipped = false;  ///< loss or gradient not finite on some rank: nothing was updated
-  std::vector<std::pair<std::string, double>> metrics;  ///< the objective's, means over all ranks
+  std::vector<std::pair<std::string, double>> metrics;  ///< the objective's, means over
+                                                        ///< all ranks, and the method's
 };
 
 /// Runs step number `step` (from 1) of `total_steps`; `update_number`: the number of its first

@@ -82,6 +82,12 @@ struct AdapterConstant {
   bool needed = false;                ///< the file must hold it
 };
 
+/// Singular triplets of a module's change (AdaLoRA), which may be pruned.
+struct ModuleTriplets {
+  std::string module;
+  tensor::ParameterPtr a, b, e;  ///< [R, I], [O, R], [R, 1]
+};
+
 /// A parameter of the base model, whole, fp32.
 using ReadBase = std::function<at::Tensor(const tensor::Parameter&)>;
 /// A parameter of the adapter, whole.
@@ -106,6 +112,10 @@ class Adapter {
   /// What its file holds, in order.
   const std::vector<AdapterEntry>& entries() const;
   const std::vector<AdapterConstant>& constants() const;
+  /// In the order of units; empty for methods that prune nothing.
+  const std::vector<ModuleTriplets>& triplets() const;
+  /// Replaces a setting that follows from the run: its file says what was done.
+  void settle(const char* setting, core::Json value);
   DropoutKeys& dropout_keys() const;
   /// Elements of its parameters for each token and layer, on average: what its activations take.
   int64_t activation_width() const;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // AdaLoRA (arXiv 2303.10512): y = W x + alpha / (rank + 1e-5) B (E * (A x)), E a trained diagonal.
-// Trained at its first rank; a file whose ranks were pruned is read with each module's own.
+// Pruning: optim/rank_budget.h. A file whose ranks were pruned is read with each module's own.
 #include <algorithm>
 
 #include <ATen/ATen.h>
@@ -62,6 +62,7 @@ void attach_adalora(Builder& builder) {
     auto e = add(".lora_E", {rank, 1}, Initial::constant(0));
     builder.change(*linear,
                    std::make_unique<AdaLoraChange>(a, b, e, scale, builder.number("lora_dropout")));
+    builder.prunes({linear->name, a, b, e});
   }
 }
 
@@ -70,12 +71,18 @@ void attach_adalora(Builder& builder) {
 Method adalora_method() {
   return {.name = "adalora",
           .peft_type = "ADALORA",
-          .text = "singular triplets, pruned to a budget elsewhere (arXiv 2303.10512)",
+          .text = "singular triplets, pruned to a budget over all modules (arXiv 2303.10512)",
           .settings = {{"init_r", 12, "rank"},
-                       {"target_r", 8, "rank after pruning (not pruned here)"},
+                       {"target_r", 8, "mean rank after pruning"},
                        {"lora_alpha", 8.0, "scale: alpha / rank"},
                        {"lora_dropout", 0.0, "probability that an input of A is dropped"},
-                       {"total_step", 1, "of the pruning schedule (not used here)"},
+                       {"total_step", 1, "steps of the pruning schedule; 1: the run's"},
+                       {"tinit", 0, "steps before the first pruning"},
+                       {"tfinal", 0, "steps after the last pruning"},
+                       {"deltaT", 1, "steps from one pruning to the next"},
+                       {"beta1", 0.85, "of the moving average of importance"},
+                       {"beta2", 0.85, "of the moving average of its uncertainty"},
+                       {"orth_reg_weight", 0.5, "strength that keeps A and B orthogonal"},
                        {"rank_pattern", nullptr, "what a pruned file has kept"}},
           .targets = {"all-linear"},
           .attach = attach_adalora};

@@ -42,8 +42,9 @@ at::Tensor expected_gradient(const storage::SafetensorsFile& file, const Adapter
                                                 : gradient;
 }
 
-/// PEFT adds to AdaLoRA's loss how far A and B are from orthogonal, which is not built here: 0.5
-/// times the mean of |A A^T - I| and |B^T B - I|. Adds it to the gradients.
+/// PEFT adds to AdaLoRA's loss how far A and B are from orthogonal, which is the engine's part here
+/// (optim/rank_budget.h): 0.5 times the mean of |A A^T - I| and |B^T B - I|. Adds it to the
+/// gradients.
 double adalora_penalty(const Adapter& adapter) {
   at::Tensor sum = at::zeros({});
   int64_t count = 0;
