@@ -108,21 +108,12 @@ tuning::ReadBase base_reader(const model::WeightSource& weights) {
   };
 }
 
-void fill_packed(const RunConfig& config, const Tuned& tuned, const model::WeightSource& weights) {
-  const optim::ShardedParameters::Fill fill = filler(config, tuned, weights);
-  tuning::fill_packed(*tuned.decoder, [&](const tensor::Parameter& parameter) {
-    at::Tensor whole = at::empty(parameter.shape, at::kFloat);
-    fill(parameter, 0, whole.view({-1}));
-    return whole;
-  });
-}
-
 optim::ShardedParameters::Fill filler(const RunConfig& config,
                                       const Tuned& tuned,
                                       const model::WeightSource& weights) {
   const auto seed = static_cast<uint64_t>(config.train.seed);
-  return [&tuned, &weights, seed](
-             const tensor::Parameter& parameter, int64_t offset, at::Tensor out) {
+  const auto wide = [&tuned, &weights, seed](
+                        const tensor::Parameter& parameter, int64_t offset, at::Tensor out) {
     if (tuned.start.has_value() && tuned.start->holds(parameter)) {
       tuned.start->read(parameter, offset, out);
     } else if (parameter.adapter) {
@@ -133,6 +124,18 @@ optim::ShardedParameters::Fill filler(const RunConfig& config,
     } else {
       weights.read(parameter, offset, out);
     }
+  };
+  return [&tuned, wide](const tensor::Parameter& parameter, int64_t offset, at::Tensor out) {
+    if (!parameter.packed) {
+      wide(parameter, offset, out);
+      return;
+    }
+    const auto whole = [&wide](const tensor::Parameter& weight) {
+      at::Tensor values = at::empty(weight.shape, at::kFloat);
+      wide(weight, 0, values.view({-1}));
+      return values;
+    };
+    out.copy_(tuning::pack(*tuned.decoder, parameter, whole).narrow(0, offset, out.numel()));
   };
 }
 

@@ -35,13 +35,11 @@ Tuned build_tuned(const RunConfig& config);
 /// A parameter of the base, whole, fp32, from the files.
 tuning::ReadBase base_reader(const model::WeightSource& weights);
 
-/// Fills parameters from the base model, the adapter's file or the adapter's initial values.
+/// Fills parameters from the base model, the adapter's file or the adapter's initial values; packed
+/// ones (tuning.quantize) from the base.
 optim::ShardedParameters::Fill filler(const RunConfig& config,
                                       const Tuned& tuned,
                                       const model::WeightSource& weights);
-
-/// Fills the weights that are packed (tuning.quantize), as the filler would.
-void fill_packed(const RunConfig& config, const Tuned& tuned, const model::WeightSource& weights);
 
 /// Whether the objective compares with a reference model that has memory of its own (an adapter
 /// that starts from nothing is switched off instead).

@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "kamerton/model/generate.h"
-#include "kamerton/tuning/packed_base.h"
 
 namespace kamerton::cli {
 namespace {
@@ -114,7 +113,6 @@ optim::MemoryPlan plan_run(const RunConfig& config, const Tuned& tuned, int shar
     activations.head_chunk_rows = config.model.head_chunk_rows;
   }
   optim::MemoryPlan plan = optim::plan_memory(request);
-  plan.parameters += tuning::packed_bytes(*tuned.decoder);
   if (config.privacy.enabled()) {
     plan.gradients += clipped_bytes(config, tuned);
   }

@@ -123,7 +123,6 @@ std::unique_ptr<optim::ShardedParameters> place(Run& run) {
   decoder.set_hooks(parameters.get());
   const auto weights = model::open_weights(run.config.model, decoder);
   parameters->load(filler(run.config, run.tuned, *weights));
-  fill_packed(run.config, run.tuned, *weights);
   return parameters;
 }
 

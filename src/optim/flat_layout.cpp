@@ -13,11 +13,18 @@ int64_t round_up(int64_t value, int64_t multiple) {
 
 }  // namespace
 
-FlatLayout lay_out(const tensor::ParamUnit& unit, bool trainable, int ranks, int64_t alignment) {
+Held held_as(const tensor::Parameter& parameter) {
+  if (parameter.packed) {
+    return Held::Packed;
+  }
+  return parameter.trainable ? Held::Trainable : Held::Frozen;
+}
+
+FlatLayout lay_out(const tensor::ParamUnit& unit, Held held, int ranks, int64_t alignment) {
   FlatLayout layout;
   int64_t next = 0;
   for (const auto& parameter : unit.parameters) {
-    if (parameter->trainable != trainable) {
+    if (held_as(*parameter) != held) {
       continue;
     }
     int64_t numel = 1;

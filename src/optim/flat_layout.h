@@ -53,8 +53,12 @@ struct SlotPart {
   int64_t flat = 0;
 };
 
+/// What is in one flat buffer: packed weights are bytes, the others numbers of one type.
+enum class Held : uint8_t { Trainable, Frozen, Packed };
+Held held_as(const tensor::Parameter& parameter);
+
 /// `alignment`: parameters and shards also start at multiples of it (state kept by blocks).
-FlatLayout lay_out(const tensor::ParamUnit& unit, bool trainable, int ranks, int64_t alignment = 1);
+FlatLayout lay_out(const tensor::ParamUnit& unit, Held held, int ranks, int64_t alignment = 1);
 
 /// The parts of parameters that lie in [begin, end) of the flat buffer, in order.
 std::vector<SlotPart> parts_within(const FlatLayout& layout, int64_t begin, int64_t end);

@@ -44,9 +44,10 @@ std::vector<UnitSize> unit_sizes(const PlanRequest& request) {
   std::vector<UnitSize> sizes;
   const int64_t alignment = alignment_of(state_kinds(request.optim));
   for (const auto& unit : request.units) {
-    const int64_t trainable = lay_out(unit, true, request.shard, alignment).padded;
-    const int64_t frozen = lay_out(unit, false, request.shard).padded;
-    sizes.push_back({(trainable + frozen) * request.compute_bytes, trainable * 4});
+    const int64_t trainable = lay_out(unit, Held::Trainable, request.shard, alignment).padded;
+    const int64_t frozen = lay_out(unit, Held::Frozen, request.shard).padded;
+    const int64_t packed = lay_out(unit, Held::Packed, request.shard).padded;
+    sizes.push_back({(trainable + frozen) * request.compute_bytes + packed, trainable * 4});
   }
   return sizes;
 }

@@ -187,6 +187,7 @@ void ShardedParameters::State::retarget_unit(
   store = UnitStore{};
   store.unit = old.unit;
   place_unit(store);
+  store.packed.shard.copy_(old.packed.shard);
   fill_values(store, old);
   if (state_ready) {
     move_state(store, old, policy);

@@ -27,13 +27,13 @@ void check_dtype(at::ScalarType compute) {
 }
 
 UnitValues place(const tensor::ParamUnit& unit,
-                 bool trainable,
+                 Held held,
                  const comm::Group& shard,
                  int stage,
                  at::TensorOptions options,
                  int64_t alignment) {
   UnitValues values;
-  values.layout = lay_out(unit, trainable, shard.size(), alignment);
+  values.layout = lay_out(unit, held, shard.size(), alignment);
   values.whole = FlatBuffer(
       values.layout.padded, c10::typeMetaToScalarType(options.dtype()), options.device());
   if (stage == 3 || values.layout.padded == 0) {
@@ -45,7 +45,7 @@ UnitValues place(const tensor::ParamUnit& unit,
   }
   for (const auto& slot : values.layout.slots) {
     slot.parameter->value = values.whole.view(slot.offset, slot.parameter->shape);
-    slot.parameter->value.set_requires_grad(trainable);
+    slot.parameter->value.set_requires_grad(held == Held::Trainable);
     slot.parameter->gradient.reset();
   }
   return values;
@@ -85,8 +85,12 @@ ShardedParameters::State::State(const ShardGroups& shard_groups,
 /// Memory for a unit, by what is trainable now; its contents are undefined.
 void ShardedParameters::State::place_unit(UnitStore& store) {
   const at::TensorOptions options = at::TensorOptions(device).dtype(compute);
-  store.trainable = place(store.unit, true, groups.shard, stage, options, alignment_of(kinds));
-  store.frozen = place(store.unit, false, groups.shard, stage, options, 1);
+  const auto place_held = [&](Held held, at::TensorOptions type, int64_t alignment) {
+    return place(store.unit, held, groups.shard, stage, type, alignment);
+  };
+  store.trainable = place_held(Held::Trainable, options, alignment_of(kinds));
+  store.frozen = place_held(Held::Frozen, options, 1);
+  store.packed = place_held(Held::Packed, options.dtype(at::kByte), 1);
   store.training = prepare_training(store.trainable, device);
   treat(store);
   if (master_apart()) {
@@ -108,7 +112,7 @@ void ShardedParameters::State::treat(UnitStore& store) {
 void ShardedParameters::State::index_places() {
   places.clear();
   for (size_t i = 0; i < units.size(); ++i) {
-    for (const UnitValues* values : {&units[i].trainable, &units[i].frozen}) {
+    for (const UnitValues* values : std::as_const(units[i]).values()) {
       for (const FlatSlot& slot : values->layout.slots) {
         if (!places.try_emplace(slot.parameter.get(), i, &slot).second) {
           throw core::Error(core::ErrorKind::Internal,
@@ -164,7 +168,7 @@ void ShardedParameters::State::launch_gather(UnitStore& store) {
   if (store.gathered) {
     return;
   }
-  for (UnitValues* values : {&store.trainable, &store.frozen}) {
+  for (UnitValues* values : store.values()) {
     if (values->layout.padded > 0) {
       fill(values->whole);
       at::Tensor whole = values->whole.whole();
@@ -175,8 +179,9 @@ void ShardedParameters::State::launch_gather(UnitStore& store) {
 }
 
 void ShardedParameters::State::finish_gather(UnitStore& store) {
-  store.trainable.arrival.wait();
-  store.frozen.arrival.wait();
+  for (UnitValues* values : store.values()) {
+    values->arrival.wait();
+  }
 }
 
 void ShardedParameters::State::release(UnitStore& store) {
@@ -184,8 +189,9 @@ void ShardedParameters::State::release(UnitStore& store) {
     return;
   }
   finish_gather(store);
-  drop(store.trainable.whole);
-  drop(store.frozen.whole);
+  for (UnitValues* values : store.values()) {
+    drop(values->whole);
+  }
   store.gathered = false;
 }
 
@@ -296,8 +302,10 @@ ShardedBytes ShardedParameters::bytes() const {
     return tensor.defined() ? static_cast<int64_t>(tensor.nbytes()) : 0;
   };
   for (const UnitStore& store : state_->units) {
-    for (const UnitValues* values : {&store.trainable, &store.frozen}) {
+    int64_t whole = 0;
+    for (const UnitValues* values : store.values()) {
       total.parameters += state_->stage == 3 ? size_of(values->shard) : values->whole.bytes();
+      whole += values->whole.bytes();
     }
     const UnitTraining& training = store.training;
     if (state_->stage < 2) {
@@ -309,8 +317,7 @@ ShardedBytes ShardedParameters::bytes() const {
     for (const at::Tensor& moment : training.moments) {
       total.optimizer_state += size_of(moment);
     }
-    total.largest_unit_parameters = std::max(
-        total.largest_unit_parameters, store.trainable.whole.bytes() + store.frozen.whole.bytes());
+    total.largest_unit_parameters = std::max(total.largest_unit_parameters, whole);
     total.largest_unit_gradients =
         std::max(total.largest_unit_gradients, training.gradients.bytes());
   }

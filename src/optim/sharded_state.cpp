@@ -157,7 +157,9 @@ void ShardedParameters::load(const Fill& fill) {
     const int rank = state.groups.shard.rank();
     const at::Tensor master = state.shard_of_part(state.master_part(store), store.trainable);
     fill_shard(store.trainable.layout, rank * store.trainable.layout.shard, master, fill);
-    fill_shard(store.frozen.layout, rank * store.frozen.layout.shard, store.frozen.shard, fill);
+    for (const UnitValues* values : {&store.frozen, &store.packed}) {
+      fill_shard(values->layout, rank * values->layout.shard, values->shard, fill);
+    }
   }
   after_load(true);
 }
@@ -194,6 +196,7 @@ void ShardedParameters::after_load(bool include_frozen) {
     state.share_values(store.trainable);
     if (include_frozen || !state.once_trained.empty()) {
       state.share_values(store.frozen);
+      state.share_values(store.packed);
     }
   }
 }
@@ -202,7 +205,9 @@ void ShardedParameters::after_load(bool include_frozen) {
 at::Tensor ShardedParameters::State::assemble(UnitStore& store, const FlatSlot& slot) const {
   const bool trainable = slot.parameter->trainable;
   const bool by_master = trainable && master_apart();
-  const UnitValues& values = trainable ? store.trainable : store.frozen;
+  const UnitValues& values = trainable                ? store.trainable
+                             : slot.parameter->packed ? store.packed
+                                                      : store.frozen;
   const auto& shape = slot.parameter->shape;
   if (stage == 0 || (stage < 3 && !by_master)) {
     const at::Tensor& whole = by_master ? store.training.master : values.whole.whole();

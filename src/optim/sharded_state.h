@@ -21,7 +21,7 @@
 
 namespace kamerton::optim {
 
-/// The values of one trainability of a unit. `whole` has memory always below stage 3, while in use
+/// The values of a unit that are held alike. `whole` has memory always below stage 3, while in use
 /// in stage 3.
 struct UnitValues {
   FlatLayout layout;
@@ -65,9 +65,13 @@ struct UnitStore {
   tensor::ParamUnit unit;
   UnitValues trainable;
   UnitValues frozen;
+  UnitValues packed;  ///< bytes
   UnitTraining training;
   int users = 0;          ///< brackets open now
   bool gathered = false;  ///< stage 3: whole, or on its way
+
+  std::array<UnitValues*, 3> values() { return {&trainable, &frozen, &packed}; }
+  std::array<const UnitValues*, 3> values() const { return {&trainable, &frozen, &packed}; }
 };
 
 /// Of fp32 host memory, in blocks: the bits do not depend on the number of threads.

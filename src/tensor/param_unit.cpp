@@ -135,7 +135,8 @@ at::Tensor Parameter::accumulator() {
 int64_t ParamUnit::numel(bool trainable) const {
   int64_t total = 0;
   for (const ParameterPtr& parameter : parameters) {
-    total += parameter->trainable == trainable ? parameter->numel() : 0;
+    const bool counts = parameter->trainable == trainable && !parameter->packed;
+    total += counts ? parameter->numel() : 0;
   }
   return total;
 }
@@ -175,7 +176,8 @@ void run_unit_fused(UnitHooks* hooks, const ParamUnit& unit, const std::function
 void place_whole(const std::vector<ParamUnit>& units, at::ScalarType dtype, at::Device device) {
   for (const ParamUnit& unit : units) {
     for (const ParameterPtr& parameter : unit.parameters) {
-      parameter->value = at::empty(parameter->shape, at::TensorOptions(device).dtype(dtype))
+      const at::ScalarType type = parameter->packed ? at::kByte : dtype;
+      parameter->value = at::empty(parameter->shape, at::TensorOptions(device).dtype(type))
                              .requires_grad_(parameter->trainable);
     }
   }

@@ -91,12 +91,13 @@ void describe_around(config::Fields& f, TuningConfig& c) {
   f.knob("adapter",
          c.adapter,
          {.text = "folder of a PEFT adapter to go on from (its method, settings and targets win)"});
-  f.knob("quantize",
-         c.quantize,
-         {.text = "QLoRA: the frozen linear weights of the blocks in fewer bits: nf4 (4.13 bits a "
-                  "weight, code book and blocks of bitsandbytes) or int8",
-          .cost = "each product makes the weight wide again: slower; every rank holds them whole",
-          .choices = {"none", "nf4", "int8"}});
+  f.knob(
+      "quantize",
+      c.quantize,
+      {.text = "QLoRA: the frozen linear weights of the blocks in fewer bits: nf4 (4.13 bits a "
+               "weight, code book and blocks of bitsandbytes) or int8",
+       .cost = "each product makes the weight wide again: slower; ZeRO 3 cuts them like any others",
+       .choices = {"none", "nf4", "int8"}});
   f.knob("neftune_noise_alpha",
          c.neftune_noise_alpha,
          {.text = "NEFTune: uniform noise of alpha / sqrt(length x width) on the embeddings in "

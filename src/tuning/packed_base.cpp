@@ -11,6 +11,20 @@
 
 namespace kamerton::tuning {
 
+namespace {
+
+constexpr std::string_view kEnding = ".packed";
+
+std::shared_ptr<PackedRows> make_packed(const std::string& kind, const model::Linear& linear) {
+  const std::string name = linear.name + std::string(kEnding);
+  if (kind == "nf4") {
+    return std::make_shared<Nf4Weight>(name, linear.out_features, linear.in_features);
+  }
+  return std::make_shared<Int8Weight>(name, linear.out_features, linear.in_features);
+}
+
+}  // namespace
+
 void choose_packed(model::Decoder& decoder, const std::string& kind) {
   if (kind == "none") {
     return;
@@ -34,26 +48,21 @@ void choose_packed(model::Decoder& decoder, const std::string& kind) {
     if (linear->weight->trainable) {
       continue;
     }
-    const int64_t out = linear->out_features;
-    const int64_t in = linear->in_features;
-    if (kind == "nf4") {
-      linear->packed = std::make_shared<Nf4Weight>(out, in);
-    } else {
-      linear->packed = std::make_shared<Int8Weight>(out, in);
-    }
+    const std::shared_ptr<PackedRows> packed = make_packed(kind, *linear);
+    linear->packed = packed;
     auto& parameters = decoder.units()[static_cast<size_t>(linear->unit)].parameters;
-    std::erase(parameters, linear->weight);
+    std::replace(parameters.begin(), parameters.end(), linear->weight, packed->parameter());
   }
 }
 
-void fill_packed(model::Decoder& decoder, const ReadBase& base) {
-  for (model::Linear* linear : decoder.linears()) {
-    if (linear->packed != nullptr) {
-      const at::Tensor stored = base(*linear->weight);
-      std::static_pointer_cast<PackedRows>(linear->packed)
-          ->pack(linear->transposed ? stored.t() : stored);
-    }
-  }
+at::Tensor pack(const model::Decoder& decoder,
+                const tensor::Parameter& packed,
+                const ReadBase& base) {
+  const std::string module = packed.name.substr(0, packed.name.size() - kEnding.size());
+  const model::Linear& linear = *decoder.find_linear(module);
+  const at::Tensor stored = base(*linear.weight);
+  return static_cast<const PackedRows&>(*linear.packed)
+      .packed(linear.transposed ? stored.t() : stored);
 }
 
 int64_t packed_bytes(const model::Decoder& decoder) {

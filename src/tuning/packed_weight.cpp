@@ -50,6 +50,10 @@ at::Tensor make_dynamic_map() {
   return at::tensor(values, at::kFloat);
 }
 
+int64_t ceil_of(int64_t value, int64_t divisor) {
+  return (value + divisor - 1) / divisor;
+}
+
 /// The index of the value of an ascending table that is nearest.
 at::Tensor nearest_in(const at::Tensor& table, const at::Tensor& x) {
   const at::Tensor middle =
@@ -58,7 +62,7 @@ at::Tensor nearest_in(const at::Tensor& table, const at::Tensor& x) {
 }
 
 at::Tensor block_maxima(const at::Tensor& flat, int64_t block) {
-  const int64_t blocks = (flat.numel() + block - 1) / block;
+  const int64_t blocks = ceil_of(flat.numel(), block);
   return at::constant_pad_nd(flat, {0, blocks * block - flat.numel()})
       .view({blocks, block})
       .abs()
@@ -112,6 +116,14 @@ struct PackedProduct : torch::autograd::Function<PackedProduct> {
 
 }  // namespace
 
+PackedRows::PackedRows(std::string name, int64_t out, int64_t in, int64_t bytes)
+    : out_(out), in_(in), parameter_(std::make_shared<tensor::Parameter>()) {
+  parameter_->name = std::move(name);
+  parameter_->shape = {bytes};
+  parameter_->trainable = false;
+  parameter_->packed = true;
+}
+
 int64_t PackedRows::rows_at_once() const {
   return std::clamp<int64_t>(kWideElements / in_, 1, out_);
 }
@@ -129,29 +141,52 @@ const at::Tensor& Nf4Weight::dynamic_map() {
   return map;
 }
 
-void Nf4Weight::pack(const at::Tensor& weight_OI) {
+/// n / 2 + n / 64 + 4 n / (64 * 256), each rounded up, and the mean.
+Nf4Weight::Nf4Weight(std::string name, int64_t out, int64_t in)
+    : PackedRows(std::move(name),
+                 out,
+                 in,
+                 (out * in + 1) / 2 + ceil_of(out * in, kBlock) +
+                     4 * ceil_of(ceil_of(out * in, kBlock), kScaleBlock) + 4),
+      blocks_(ceil_of(out * in, kBlock)),
+      scale_blocks_(ceil_of(blocks_, kScaleBlock)) {}
+
+at::Tensor Nf4Weight::packed(const at::Tensor& weight_OI) const {
   const at::NoGradGuard no_grad;
   const at::Tensor flat = weight_OI.to(at::kCPU, at::kFloat).contiguous().view({-1});
   const at::Tensor scales = block_maxima(flat, kBlock);
   static const at::Tensor book = at::tensor(at::ArrayRef<float>(kNf4, 16), at::kFloat);
   at::Tensor index = nearest_in(book, in_blocks(flat, scales, kBlock));
   index = at::constant_pad_nd(index, {0, index.numel() % 2});
-  codes_ = index.slice(0, 0, at::nullopt, 2).mul(16).add(index.slice(0, 1, at::nullopt, 2));
-  mean_ = scales.mean().item<float>();
-  const at::Tensor rest = scales - mean_;
-  scale_sizes_ = block_maxima(rest, kScaleBlock);
-  scales_ = nearest_in(dynamic_map(), in_blocks(rest, scale_sizes_, kScaleBlock));
+  const at::Tensor codes =
+      index.slice(0, 0, at::nullopt, 2).mul(16).add(index.slice(0, 1, at::nullopt, 2));
+  const at::Tensor mean = scales.mean().view({1});
+  const at::Tensor rest = scales - mean;
+  const at::Tensor sizes = block_maxima(rest, kScaleBlock);
+  const at::Tensor small = nearest_in(dynamic_map(), in_blocks(rest, sizes, kScaleBlock));
+  return at::cat({sizes.view(at::kByte), mean.view(at::kByte), small, codes});
+}
+
+at::Tensor Nf4Weight::scales() const {
+  return parameter_->value.narrow(0, 4 * (scale_blocks_ + 1), blocks_);
+}
+at::Tensor Nf4Weight::codes() const {
+  const int64_t begin = 4 * (scale_blocks_ + 1) + blocks_;
+  return parameter_->value.narrow(0, begin, bytes() - begin);
 }
 
 /// Scales of blocks [first, first + count), fp32.
 at::Tensor Nf4Weight::wide_scales(int64_t first, int64_t count) const {
   at::Tensor wide = at::empty({count}, at::kFloat);
   auto* out = wide.mutable_data_ptr<float>();
-  const auto* code = scales_.const_data_ptr<uint8_t>();
-  const auto* size = scale_sizes_.const_data_ptr<float>();
+  const at::Tensor small = scales();
+  const at::Tensor wide_part = parameter_->value.narrow(0, 0, 4 * (scale_blocks_ + 1));
+  const auto* code = small.const_data_ptr<uint8_t>();
+  const auto* size = reinterpret_cast<const float*>(wide_part.const_data_ptr<uint8_t>());
+  const float mean = size[scale_blocks_];
   const auto* map = dynamic_map().const_data_ptr<float>();
   for (int64_t i = 0; i < count; ++i) {
-    out[i] = map[code[first + i]] * size[(first + i) / kScaleBlock] + mean_;
+    out[i] = map[code[first + i]] * size[(first + i) / kScaleBlock] + mean;
   }
   return wide;
 }
@@ -162,8 +197,9 @@ at::Tensor Nf4Weight::rows(int64_t first, int64_t count) const {
   const int64_t first_block = begin / kBlock;
   const at::Tensor scales =
       wide_scales(first_block, (begin + count * in_ - 1) / kBlock - first_block + 1);
+  const at::Tensor stored = codes();
   const auto* scale = scales.const_data_ptr<float>();
-  const auto* code = codes_.const_data_ptr<uint8_t>();
+  const auto* code = stored.const_data_ptr<uint8_t>();
   auto* out = wide.mutable_data_ptr<float>();
   at::parallel_for(0, count * in_, 1 << 15, [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; ++i) {
@@ -175,23 +211,20 @@ at::Tensor Nf4Weight::rows(int64_t first, int64_t count) const {
   return wide;
 }
 
-/// n / 2 + n / 64 + 4 n / (64 * 256), each rounded up, and the mean.
-int64_t Nf4Weight::bytes() const {
-  const int64_t n = out_ * in_;
-  const int64_t blocks = (n + kBlock - 1) / kBlock;
-  return (n + 1) / 2 + blocks + 4 * ((blocks + kScaleBlock - 1) / kScaleBlock) + 4;
-}
-
-void Int8Weight::pack(const at::Tensor& weight_OI) {
+at::Tensor Int8Weight::packed(const at::Tensor& weight_OI) const {
   const at::NoGradGuard no_grad;
   const at::Tensor weight = weight_OI.to(at::kCPU, at::kFloat).contiguous();
-  sizes_ = weight.abs().amax(1);
-  codes_ = (weight * (127.0 / sizes_.clamp_min(1e-38)).unsqueeze(1)).round().to(at::kChar);
+  const at::Tensor sizes = weight.abs().amax(1);
+  const at::Tensor codes =
+      (weight * (127.0 / sizes.clamp_min(1e-38)).unsqueeze(1)).round().to(at::kChar);
+  return at::cat({sizes.view(at::kByte), codes.view({-1}).view(at::kByte)});
 }
 
 at::Tensor Int8Weight::rows(int64_t first, int64_t count) const {
-  return codes_.narrow(0, first, count).to(at::kFloat) *
-         (sizes_.narrow(0, first, count) / 127.0).unsqueeze(1);
+  const at::Tensor codes =
+      parameter_->value.narrow(0, 4 * out_ + first * in_, count * in_).view(at::kChar);
+  const at::Tensor sizes = parameter_->value.narrow(0, 4 * first, 4 * count).view(at::kFloat);
+  return codes.view({count, in_}).to(at::kFloat) * (sizes / 127.0).unsqueeze(1);
 }
 
 }  // namespace kamerton::tuning

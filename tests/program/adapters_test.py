@@ -106,6 +106,22 @@ class Adapters(support.ProgramTest):
             if code:
                 self.assert_refused(further, code, "rank_dropout: 0.1", "adapter_config.json")
 
+    def test_packed_weights_are_cut_over_ranks(self):
+        for way in ("qlora_nf4", "qlora_int8"):
+            with self.subTest(way=way):
+                self.assert_success(self.train(way, *self.words(way)))
+                held = {}
+                for stage in (1, 3):
+                    name = f"{way}-{stage}"
+                    self.assert_success(self.train(name, *self.words(way), "--set", f"optim.zero_stage={stage}", ranks=2))
+                    summary = json.loads((self.folder / "runs" / name / "summary.json").read_text())
+                    held[stage] = summary["engine_bytes"]["parameters"]
+                    self.assertEqual(held[stage], summary["planned"]["parameters"])
+                    for (_, *want), (_, *have) in zip(self.result(way)[0], self.result(name)[0]):
+                        for a, b in zip(want, have):
+                            self.assertAlmostEqual(a, b, delta=2e-4 * abs(a))
+                self.assertEqual(held[3] * 2, held[1])
+
     def test_ranks_that_a_run_has_pruned_are_shown(self):
         self.assert_success(self.train("ada", *self.words("adalora")))
         shown = self.run_program("adapter", "show", "runs/ada/adapter")

@@ -54,7 +54,7 @@ class Decoder {
   const std::vector<tensor::ParamUnit>& units() const;
   /// All parameters in unit order, adapters included.
   std::vector<tensor::ParameterPtr> parameters() const;
-  /// The base model's own, in unit order, also those that are in no unit (packed weights).
+  /// The base model's own, in unit order, also those whose place in a unit packed bytes have taken.
   const std::vector<tensor::ParameterPtr>& base_parameters() const;
   /// The base model's parameter of this Hugging Face name, or null.
   tensor::ParameterPtr find_parameter(const std::string& name) const;

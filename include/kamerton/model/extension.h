@@ -35,7 +35,7 @@ struct Linear {
   bool transposed = false;      ///< the weight is stored [in, out] (GPT-2's Conv1D)
   tensor::ParameterPtr weight;  ///< [out, in], or [in, out] when transposed
   tensor::ParameterPtr bias;    ///< null when there is none
-  /// Instead of the weight's value, which is in no unit then; null: the weight is as it is.
+  /// Instead of the weight's value: its bytes are in the unit then. Null: the weight is as it is.
   std::shared_ptr<PackedWeight> packed;
   std::shared_ptr<LinearExtension> extension;
 

@@ -93,7 +93,8 @@ class ShardedParameters final : public tensor::UnitHooks {
   ShardedParameters& operator=(const ShardedParameters&) = delete;
 
   /// Writes elements [offset, offset + out.numel()) of the flattened parameter into `out` (1-D;
-  /// fp32 for trainable parameters, the compute dtype for frozen ones; out.copy_() converts).
+  /// fp32 for trainable parameters, the compute dtype for frozen ones, bytes for packed ones;
+  /// out.copy_() converts).
   using Fill = std::function<void(const tensor::Parameter&, int64_t offset, at::Tensor out)>;
   /// Each rank is asked for its own shard only; the rest comes from the others.
   void load(const Fill& fill);

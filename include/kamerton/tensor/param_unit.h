@@ -20,6 +20,7 @@ struct Parameter {
   std::string name;  ///< the Hugging Face name: "model.layers.0.self_attn.q_proj.weight"
   std::vector<int64_t> shape;
   bool trainable = true;
+  bool packed = false;   ///< a weight in few bits: frozen, `value` holds its bytes (uint8)
   bool adapter = false;  ///< belongs to an adapter, not to the base weights (saved in PEFT form)
   at::Tensor value;      ///< undefined until placed; requires_grad == trainable once placed
   /// fp32 accumulator of the gradient of `shape`, defined between UnitHooks::before_backward and
@@ -66,7 +67,8 @@ struct ParamUnit {
   std::string name;  ///< "embed", "layers.0", ..., "head"
   std::vector<ParameterPtr> parameters;
 
-  int64_t numel(bool trainable) const;  ///< sum over the parameters with this trainability
+  /// Sum over the parameters with this trainability, but for packed ones.
+  int64_t numel(bool trainable) const;
 };
 
 /// Runs `body` (inputs -> output) as one use of `unit`, with hooks placed in forward and in

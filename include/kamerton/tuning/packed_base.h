@@ -10,12 +10,13 @@
 namespace kamerton::tuning {
 
 /// Marks the frozen linear weights of the blocks for packing ("nf4" with its scales in 8 bits, or
-/// "int8"; "none": nothing) and takes them out of the units: they are neither sharded nor loaded
-/// with the other parameters. Before the parameters are placed; ErrorKind::Config for an unknown
-/// kind.
+/// "int8"; "none": nothing): in their units stand their bytes instead, as parameters with
+/// `packed`. Before the parameters are placed; ErrorKind::Config for an unknown kind.
 void choose_packed(model::Decoder& decoder, const std::string& kind);
-/// Fills them; `base` gives the weights, whole, one at a time.
-void fill_packed(model::Decoder& decoder, const ReadBase& base);
+/// The bytes of such a parameter (uint8, whole); `base` gives its weight, whole.
+at::Tensor pack(const model::Decoder& decoder,
+                const tensor::Parameter& packed,
+                const ReadBase& base);
 /// Bytes that they take, filled or not: a pure function of shapes.
 int64_t packed_bytes(const model::Decoder& decoder);
 

@@ -82,7 +82,6 @@ struct Subject {
     parameters->load([this](const tensor::Parameter& parameter, int64_t offset, at::Tensor out) {
       fill(parameter, offset, out);
     });
-    tuning::fill_packed(*decoder, base());
   }
 
   tuning::ReadBase base() const {
@@ -93,7 +92,9 @@ struct Subject {
     };
   }
   void fill(const tensor::Parameter& parameter, int64_t offset, at::Tensor out) const {
-    if (parameter.adapter) {
+    if (parameter.packed) {
+      out.copy_(tuning::pack(*decoder, parameter, base()).narrow(0, offset, out.numel()));
+    } else if (parameter.adapter) {
       adapter->initialise(parameter, 3, offset, out, base());
     } else if (adapter->changes_base(parameter)) {
       const at::Tensor whole = adapter->starting_base(parameter, 3, base());

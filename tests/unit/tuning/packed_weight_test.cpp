@@ -15,6 +15,15 @@ at::Tensor weight_of(int64_t out, int64_t in) {
   return ((i * 0.7391).sin() * (0.02 + (i * 0.0137).cos().abs())).to(at::kFloat).view({out, in});
 }
 
+/// A packed weight with memory of its own.
+template <class Packed>
+std::shared_ptr<Packed> packed_of(const at::Tensor& weight) {
+  auto packed = std::make_shared<Packed>("w", weight.size(0), weight.size(1));
+  packed->parameter()->value = packed->packed(weight);
+  EXPECT_EQ(packed->parameter()->value.numel(), packed->bytes());
+  return packed;
+}
+
 /// The formula, value by value: the nearest of the 16, times the block's largest magnitude.
 at::Tensor by_formula(const at::Tensor& weight) {
   at::Tensor result = at::empty_like(weight);
@@ -40,8 +49,7 @@ at::Tensor by_formula(const at::Tensor& weight) {
 
 TEST(Nf4Weight, IsTheFormulaUpToTheEightBitsOfItsScales) {
   const at::Tensor weight = weight_of(48, 100);  // the last block is not full
-  const auto packed = std::make_shared<Nf4Weight>(48, 100);
-  packed->pack(weight);
+  const auto packed = packed_of<Nf4Weight>(weight);
 
   const at::Tensor exact = by_formula(weight);
   const at::Tensor got = packed->whole();
@@ -59,8 +67,7 @@ TEST(Nf4Weight, IsTheFormulaUpToTheEightBitsOfItsScales) {
 /// What bitsandbytes 0.50.2 makes of weight_of(8, 40): quantize_4bit(blocksize=64,
 /// compress_statistics=True, quant_type="nf4").
 TEST(Nf4Weight, EqualsBitsandbytes) {
-  const auto packed = std::make_shared<Nf4Weight>(8, 40);
-  packed->pack(weight_of(8, 40));
+  const auto packed = packed_of<Nf4Weight>(weight_of(8, 40));
 
   const std::vector<int> codes = {126, 254, 146, 0,   59, 255, 213, 16,  23,  239, 233,
                                   32,  3,   190, 252, 81, 1,   125, 254, 147, 17,  75};
@@ -85,21 +92,21 @@ TEST(Nf4Weight, EqualsBitsandbytes) {
 }
 
 TEST(Nf4Weight, RowsOfAnyRangeAreThoseOfTheWhole) {
-  const auto packed = std::make_shared<Nf4Weight>(30, 37);  // rows begin within blocks and bytes
-  packed->pack(weight_of(30, 37));
+  // Rows begin within blocks and bytes.
+  const auto packed = packed_of<Nf4Weight>(weight_of(30, 37));
   const at::Tensor whole = packed->whole();
   EXPECT_TRUE(packed->rows(7, 11).equal(whole.narrow(0, 7, 11)));
   EXPECT_TRUE(packed->rows(29, 1).equal(whole.narrow(0, 29, 1)));
 }
 
 TEST(Nf4Weight, TakesTheBytesOfTheFormula) {
-  const Nf4Weight packed(4096, 4096);
+  const Nf4Weight packed("w", 4096, 4096);
   const double bits = 8.0 * static_cast<double>(packed.bytes()) / (4096.0 * 4096.0);
   EXPECT_NEAR(bits, 4 + 8.0 / 64 + 32.0 / (64 * 256), 1e-4);  // 4.127
-  auto small = std::make_shared<Nf4Weight>(64, 96);
-  small->pack(weight_of(64, 96));
+  const auto small = packed_of<Nf4Weight>(weight_of(64, 96));
   EXPECT_EQ(small->codes().numel(), 64 * 96 / 2);
   EXPECT_EQ(small->scales().numel(), 96);
+  EXPECT_EQ(small->bytes(), 64 * 96 / 2 + 96 + 4 + 4);
 }
 
 TEST(Nf4Weight, DynamicMapIsAscendingWithBothEnds) {
@@ -113,8 +120,7 @@ TEST(Nf4Weight, DynamicMapIsAscendingWithBothEnds) {
 
 template <class Packed>
 void expect_product() {
-  const auto packed = std::make_shared<Packed>(70, 40);
-  packed->pack(weight_of(70, 40));
+  const auto packed = packed_of<Packed>(weight_of(70, 40));
   const at::Tensor x = weight_of(9, 40).clone().requires_grad_(true);
   const at::Tensor y = weight_of(9, 40).clone().requires_grad_(true);
   const at::Tensor slope = weight_of(9, 70);
@@ -135,8 +141,7 @@ TEST(PackedRows, ProductAndItsGradientAreThoseOfTheWideWeight) {
 
 TEST(Int8Weight, ErrorIsHalfAStepOfItsRow) {
   const at::Tensor weight = weight_of(20, 64);
-  const auto packed = std::make_shared<Int8Weight>(20, 64);
-  packed->pack(weight);
+  const auto packed = packed_of<Int8Weight>(weight);
   const at::Tensor step = weight.abs().amax(1, true) / 127.0;
   EXPECT_TRUE((packed->whole() - weight).abs().le(step * 0.5001).all().item<bool>());
 }
