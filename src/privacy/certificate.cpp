@@ -151,7 +151,9 @@ CertificateInfo verify_certificate(std::string_view pem,
              (each == &info ? who : "the authority's certificate") +
                  (now < each->not_before ? " is not valid yet" : " has expired"),
              time_text(now),
-             time_text(each->not_before) + " to " + time_text(each->not_after));
+             time_text(each->not_before) + " to " + time_text(each->not_after),
+             now < each->not_before ? "setting this machine's clock"
+                                    : "kamerton federate renew, or setting this machine's clock");
     }
   }
   return info;

@@ -6,6 +6,8 @@ import pathlib
 import signal
 import socket
 import subprocess
+import time
+import unittest
 
 import federation_test
 import support
@@ -65,12 +67,12 @@ class Members(support.ProgramTest):
         self.assertIsNone(process.poll(), "" if process.poll() is None else process.stderr.read())
         return process, int(port_file.read_text())
 
-    def site(self, name, port, *settings, fault="", ranks=0, identity=None, host="127.0.0.1"):
+    def site(self, name, port, *settings, fault="", ranks=0, identity=None, host="127.0.0.1", env=None):
         sets = [part for setting in settings for part in ("--set", setting)]
         process = self.start_program("federate", "site", "run.yaml", "--coordinator", f"{host}:{port}", "--identity",
                                      identity or name, "--set", "name=net", "--set", f"data.train=[{name}.jsonl]", "--set",
                                      f"output=at-{name}", "--poll", 0.1, "--give-up", 30, *sets, ranks=ranks,
-                                     env={"KAMERTON_FEDERATION_FAULT": fault})
+                                     env={"KAMERTON_FEDERATION_FAULT": fault, **(env or {})})
         self.processes.append(process)
         return process
 
@@ -86,6 +88,46 @@ class Members(support.ProgramTest):
         sets = [part for setting in settings for part in ("--set", setting)]
         self.assert_success(self.run_program("federate", "simulate", "run.yaml", "--set", "name=simulated", *sets))
         return self.model("runs/simulated")
+
+
+FAKETIME = next(pathlib.Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+
+
+@unittest.skipUnless(FAKETIME, "faketime is not installed (Debian package faketime)")
+class Clocks(Members):
+    def clock(self, offset):
+        return {"LD_PRELOAD": str(FAKETIME), "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
+
+    def test_a_clock_that_is_minutes_off_does_no_harm_and_one_that_is_days_off_is_said(self):
+        coordinator, port = self.coordinator()
+        for offset, words in (("-3d", "is not valid yet"), ("+900d", "has expired")):
+            wrong = self.site("a", port, "output=at-wrong", env=self.clock(offset))
+            _, err = wrong.communicate(timeout=60)
+            self.assertEqual(wrong.returncode, 77, err)
+            self.assertIn(words, err)
+            self.assertIn("clock", err)
+        sites = [self.site(name, port, env=self.clock(offset)) for name, offset in zip(SITES, ("-4m", "+4m", "+0"))]
+        for process in (*sites, coordinator):
+            self.finish(process)
+
+    def test_a_coordinators_clock_may_jump(self):
+        stamp = self.folder / "stamp"
+        stamp.write_text("+0")
+        before = dict(os.environ)
+        os.environ |= {**self.clock("+0"), "FAKETIME_TIMESTAMP_FILE": str(stamp), "FAKETIME_NO_CACHE": "1"}
+        os.environ.pop("FAKETIME")
+        try:
+            coordinator, port = self.coordinator()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+        sites = [self.site(name, port) for name in SITES[:2]]
+        for jump in ("+2h", "-2h", "+1d"):
+            stamp.write_text(jump)
+            time.sleep(0.5)
+        sites.append(self.site(SITES[2], port))
+        for process in (*sites, coordinator):
+            self.finish(process)
 
 
 class Network(Members):
