@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Loading a model directory cut over the ranks, beside reading its bytes once in one process.
-// usage: mpirun -np N load_bench DIRECTORY [repeats = 7]
+// usage: mpirun -np N load_bench DIRECTORY [repeats = 7] [fp32 | bf16]
 // Cold: the page cache forgets the files before each, as after a start of the machine. Hot: the
-// files are in the page cache. Loading fills fp32 memory: of a directory in bf16 it writes twice
-// the bytes that reading writes.
+// files are in the page cache. Loading fills memory of the type given: of a directory in bf16 fp32
+// are twice the bytes that reading writes. bf16: as frozen weights, without fp32 masters.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -57,8 +57,11 @@ double load(const model::ModelOptions& options, const comm::Group& world, bool c
   model::Decoder decoder(model::read_config(options.path), options);
   optim::OptimConfig config;
   config.zero_stage = 3;
+  for (const tensor::ParameterPtr& parameter : decoder.parameters()) {
+    parameter->trainable = parameter->trainable && options.dtype == "fp32";
+  }
   optim::ShardedParameters parameters(
-      decoder.units(), optim::ShardGroups{world, comm::Group()}, config, at::kFloat);
+      decoder.units(), optim::ShardGroups{world, comm::Group()}, config, decoder.dtype());
   if (cold && world.rank() == 0) {
     forget(options.path);
   }
@@ -91,8 +94,9 @@ void compare(const model::ModelOptions& options, const comm::Group& world, int r
     const auto bytes =
         static_cast<double>(storage::SafetensorsModel::open(options.path).total_bytes());
     std::printf(
-        "%s, %d rank(s), %d thread(s) each: %.0f MB read once in %.3f s (%.0f MB/s), loaded in "
+        "%s, %s, %d rank(s), %d thread(s) each: %.0f MB read once in %.3f s (%.0f MB/s), loaded in "
         "%.3f s: %.2f x\n",
+        options.dtype.c_str(),
         cold ? "cold" : "hot",
         world.size(),
         at::get_num_threads(),
@@ -113,7 +117,7 @@ int main(int argc, char** argv) {
     const comm::Group& world = session.world();
     model::ModelOptions options;
     options.path = argc > 1 ? argv[1] : "models/SmolLM2-135M-Instruct";
-    options.dtype = "fp32";
+    options.dtype = argc > 3 ? argv[3] : "fp32";
     options.device = "cpu";
     const int repeats = argc > 2 ? std::max(1, std::atoi(argv[2])) : 7;
     for (const bool cold : {true, false}) {
