@@ -52,6 +52,9 @@ void set_rank_budget(const RunConfig& config,
       budget.matrices.push_back({own.a, own.b, own.e});
     }
   }
+  if (budget.matrices.empty()) {
+    return;  // tuning.freeze holds a part of each
+  }
   tuned.adapter->settle("total_step", budget.total_steps);
   parameters.set_rank_budget(std::move(budget));
 }

@@ -8,9 +8,10 @@
 
 namespace kamerton::cli {
 
-/// Has the engine prune as the adapter's settings ask. Nothing for other methods, and for an
-/// adapter that is trained further: it keeps its ranks. The schedule's length becomes a setting of
-/// the adapter. Throws ErrorKind::Config when no step is left to prune in.
+/// Has the engine prune as the adapter's settings ask. Nothing for other methods, for triplets
+/// of which a part is frozen, and for an adapter that is trained further: it keeps its ranks. The
+/// schedule's length becomes a setting of the adapter. Throws ErrorKind::Config when no step is
+/// left to prune in.
 void set_rank_budget(const RunConfig& config,
                      Tuned& tuned,
                      int64_t total_steps,

@@ -52,7 +52,7 @@ double ShardedParameters::State::add_orthogonality() {
   }
   const double weight =
       budget->orthogonality / (2.0 * static_cast<double>(budget->matrices.size()));
-  double penalty = 0.0;
+  at::Tensor penalty = at::zeros({}, wide().dtype(at::kDouble));
   const UnitStore* gathered = nullptr;
   at::Tensor whole;
   const auto add = [&](UnitStore& store, const FlatSlot& slot, bool rows) {
@@ -71,7 +71,7 @@ double ShardedParameters::State::add_orthogonality() {
         .add_((rows ? pull : pull.t()).reshape({-1}).narrow(0, piece.begin, piece.length));
     const int64_t own = groups.shard.rank() * store.trainable.layout.shard;
     if (slot.offset >= own && slot.offset < own + store.trainable.layout.shard) {
-      penalty += weight * norm.item<double>();
+      penalty.add_(norm, weight);
     }
   };
   for (const Triplets& matrix : budget->matrices) {
@@ -85,7 +85,7 @@ double ShardedParameters::State::add_orthogonality() {
     add(store, *a, true);
     add(store, *places.at(matrix.b.get()).second, false);
   }
-  return penalty;
+  return penalty.item<double>();
 }
 
 /// By unit: an update uses its gradients up.

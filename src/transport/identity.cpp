@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "kamerton/core/error.h"
+#include "kamerton/privacy/certificate.h"
 #include "kamerton/storage/filesystem.h"
 
 namespace kamerton::transport {
@@ -13,7 +14,7 @@ constexpr uint64_t kMostOfIdentity = 1 << 16;
 
 }  // namespace
 
-privacy::CertificateInfo Identity::check() const {
+void Identity::check() const {
   for (const std::filesystem::path& file : {key(), certificate(), authority()}) {
     if (!std::filesystem::exists(file)) {
       throw core::Error(core::ErrorKind::Config,
@@ -27,9 +28,9 @@ privacy::CertificateInfo Identity::check() const {
     return storage::posix_filesystem().read_file(file, kMostOfIdentity);
   };
   const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return privacy::verify_certificate(read(certificate()),
-                                     read(authority()),
-                                     std::chrono::duration_cast<std::chrono::seconds>(now).count());
+  privacy::verify_certificate(read(certificate()),
+                              read(authority()),
+                              std::chrono::duration_cast<std::chrono::seconds>(now).count());
 }
 
 }  // namespace kamerton::transport

@@ -128,6 +128,9 @@ class Adapters(support.ProgramTest):
         self.assert_success(shown)
         kept = [int(line.split()[-3]) for line in shown.out.splitlines() if line.endswith("of 4")]
         self.assertEqual((len(kept), sum(kept)), (21, 42), str(shown))
+        frozen = self.train("frozen", *self.words("adalora"), "--set", "tuning.freeze=['.*lora_A.*']")
+        self.assert_success(frozen)  # nothing that could be pruned
+        self.assertNotIn("triplets", self.metrics("frozen")[-1])
         late = self.train("late", *self.words("adalora"), "--set", "tuning.settings=[tinit=4]", ranks=2)
         self.assert_refused(late, 64, "no step is left to prune ranks in", "tinit = 4", "total_step")
 

@@ -20,8 +20,8 @@ struct StepReport {
   int64_t targets = 0;   ///< tokens that were trained on, all ranks
   int64_t tokens = 0;    ///< tokens that were read, all ranks
   bool skipped = false;  ///< loss or gradient not finite on some rank: nothing was updated
-  std::vector<std::pair<std::string, double>> metrics;  ///< the objective's, means over
-                                                        ///< all ranks, and the method's
+  /// The objective's, means over all ranks, and the method's.
+  std::vector<std::pair<std::string, double>> metrics;
 };
 
 /// Runs step number `step` (from 1) of `total_steps`; `update_number`: the number of its first

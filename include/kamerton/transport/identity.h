@@ -6,8 +6,6 @@
 #include <functional>
 #include <string>
 
-#include "kamerton/privacy/certificate.h"
-
 namespace kamerton::transport {
 
 /// A folder with member.key (PEM, mode 0600), member.pem (certificate) and authority.pem. The key
@@ -19,10 +17,10 @@ struct Identity {
   std::filesystem::path key() const { return folder / "member.key"; }
   std::filesystem::path certificate() const { return folder / "member.pem"; }
   std::filesystem::path authority() const { return folder / "authority.pem"; }
-  /// What its certificate says. Throws ErrorKind::Config naming a file that is missing,
-  /// ErrorKind::Permission for a certificate that its authority has not issued or that is not valid
-  /// now, by this machine's clock: the other side would only see a failed handshake.
-  privacy::CertificateInfo check() const;
+  /// Throws ErrorKind::Config naming a file that is missing, ErrorKind::Permission for a
+  /// certificate that its authority has not issued or that is not valid now, by this machine's
+  /// clock: the other side would only see a failed handshake.
+  void check() const;
 };
 
 /// From the other side's certificate (PEM) to its name; throws ErrorKind::Permission for one that
